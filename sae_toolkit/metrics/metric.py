@@ -1,0 +1,22 @@
+"""The contract of a metric: fed batch by batch, computed once, the same on toy worlds and on real models."""
+
+from abc import ABC, abstractmethod
+
+from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.metrics.score import Score
+from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
+
+
+class Metric(ABC):
+    """What a metric needs beyond the data it takes in `__init__`, so it cannot be built where that truth is missing.
+
+    Sums are float64; the result does not depend on how the samples are cut into batches.
+    """
+
+    @abstractmethod
+    def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
+        """Takes in one batch and the dictionary's output on it."""
+
+    @abstractmethod
+    def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
+        """Scores by name, over everything seen since construction."""

@@ -1,0 +1,163 @@
+"""What every dictionary of latents offers (`AbstractDictionary`) and what a trainable one adds (`AbstractSAE`)."""
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
+from sae_toolkit.saes.sparse_ops import sparse_decode
+from sae_toolkit.seeding import generator_for
+from sae_toolkit.sparse_rows import SparseRows
+
+SparseLatents = SparseRows
+"""Latents as sparse rows: `[*batch d_sae]`, only the selected latents stored."""
+
+Latents = Tensor | SparseRows
+
+
+class SAEOutput(NamedTuple):
+    """What one forward pass gives; shapes follow the input's leading dimensions."""
+
+    reconstruction: Float[Tensor, "*batch d_in"]
+    """In the units of the raw activations."""
+    latent_acts: Float[Tensor, "*batch d_sae"] | SparseRows
+    """Dense, or sparse where the variant selects few latents."""
+
+    def dense_latents(self) -> Float[Tensor, "*batch d_sae"]:
+        return dense_latents(self.latent_acts)
+
+    def sparse_latents(self) -> SparseRows:
+        """Only the nonzero latents, whichever form the variant returned."""
+        return self.latent_acts if isinstance(self.latent_acts, SparseRows) else SparseRows.from_dense(self.latent_acts)
+
+
+def dense_latents(latents: Latents) -> Tensor:
+    """Either form of latents as one dense `[*batch d_sae]` tensor."""
+    return latents.to_dense() if isinstance(latents, SparseRows) else latents
+
+
+class TrainingSignals(NamedTuple):
+    """What the trainer tells a loss beyond the data."""
+
+    dead: Bool[Tensor, " d_sae"]
+    """Latents that have not fired for the configured number of samples."""
+    sparsity_weight: Float[Tensor, ""]
+    """Multiplies a sparsity penalty: its warm-up, or the output of the target-L0 controller."""
+
+
+class AbstractDictionary(ABC):
+    """Anything that turns raw activations into latents and back: a trained SAE, or a control with fixed directions."""
+
+    d_in: int
+    d_sae: int
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        """Reconstruction and latents of raw activations."""
+
+    @abstractmethod
+    def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
+        """What one unit of each latent adds to the reconstruction, in raw activation units (rows not normalised)."""
+
+
+class AbstractSAE(nn.Module, AbstractDictionary):
+    """A trainable sparse autoencoder. Subclassing registers a variant: it trains, saves, loads and is contract-tested.
+
+    A variant defines its `Config`, `encode_latents` and `loss_terms`; the four weights and the normaliser live here.
+    At inference row i of the output depends on row i of the input alone.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Choices that define the function; device, dtype, paths and the optimizer live elsewhere."""
+
+        d_in: int
+        """Length of one activation vector."""
+        d_sae: int
+        """Number of latents."""
+        normaliser: NormaliserName = "mean_scalar"
+        """How raw activations are scaled inside the SAE; fitted on data when training starts."""
+
+        def __post_init__(self) -> None:
+            for name in ("d_in", "d_sae"):
+                if getattr(self, name) < 1:
+                    raise ValueError(f"SAE config: {name}={getattr(self, name)} given, but it must be at least 1.")
+            make_normaliser(self.normaliser, 1)
+
+    variants: ClassVar[dict[str, type["AbstractSAE"]]] = {}
+    """Every concrete variant by class name."""
+
+    unit_norm_decoder: ClassVar[bool] = True
+    """Whether the trainer keeps decoder rows at length 1 (and removes the gradient along them)."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not inspect.isabstract(cls):
+            AbstractSAE.variants[cls.__name__] = cls
+
+    def __init__(self, config: Config, *, seed: int = 0) -> None:
+        """Unit decoder rows uniform on the sphere, encoder = decoder transposed (Gao et al. 2024, arXiv 2406.04093, A.1)."""
+        super().__init__()
+        self.config = config
+        self.d_in, self.d_sae = config.d_in, config.d_sae
+        directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
+        directions /= directions.norm(dim=1, keepdim=True)
+        self.W_dec = nn.Parameter(directions)
+        self.W_enc = nn.Parameter(directions.T.contiguous())
+        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
+        self.b_dec = nn.Parameter(torch.zeros(config.d_in))
+        self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)
+
+    @abstractmethod
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        """Latents of *normalised* activations; batch-wide choices only in training mode."""
+
+    @abstractmethod
+    def loss_terms(
+        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Named and already weighted terms for raw activations x; the trainer minimises their sum and logs each."""
+
+    def calibrate_(self, batches: Iterable[Float[Tensor, "batch d_in"]]) -> None:
+        """Sets what inference needs beyond trained weights, from raw activations. Most variants need nothing."""
+        del batches
+
+    def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
+        """Dense latent activations of raw activations."""
+        return dense_latents(self.forward_latents(x))
+
+    def forward_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"] | SparseRows:
+        """Latent activations in the variant's own form, dense or sparse."""
+        self.check_width(x, self.d_in, "activations")
+        flat = self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_enc.dtype))
+        latents = self.encode_latents(flat)
+        if isinstance(latents, SparseRows):
+            return latents.reshape_batch(x.shape[:-1])
+        return latents.reshape(*x.shape[:-1], self.d_sae)
+
+    def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
+        """Raw activations from latents in either form."""
+        self.check_width(latents, self.d_sae, "latents")
+        sparse = isinstance(latents, SparseRows)
+        decoded = sparse_decode(latents, self.W_dec) if sparse else latents @ self.W_dec
+        return self.normaliser.denormalise(decoded + self.b_dec)
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        latents = self.forward_latents(x)
+        return SAEOutput(reconstruction=self.decode(latents), latent_acts=latents)
+
+    def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
+        return self.normaliser.denormalise_difference(self.W_dec)
+
+    def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
+        if given.shape[-1] != expected:
+            raise ValueError(
+                f"{type(self).__name__}: {what} of shape {tuple(given.shape)} given, but the last dimension must be "
+                f"{expected} (d_in={self.d_in}, d_sae={self.d_sae}). Check which activations this SAE was trained on."
+            )

@@ -1,0 +1,136 @@
+"""Input normalisers. They live inside the SAE as buffers, so that users always pass raw activations."""
+
+from abc import ABC, abstractmethod
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+NormaliserName = Literal["none", "scalar", "mean_scalar", "per_dimension", "whitening"]
+
+NEGLIGIBLE_SCALE = 1e-6
+"""Relative to the largest: dimensions (or principal directions) that vary less are not blown up."""
+
+
+class Normaliser(nn.Module, ABC):
+    """An invertible affine map of activations, fitted once on data; the identity until then."""
+
+    fitted: Tensor
+    """Scalar bool buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted", torch.tensor(False))
+
+    @abstractmethod
+    def fit_(self, x: Float[Tensor, "batch d_in"]) -> None:
+        """Sets the map from a sample of raw activations (statistics in float64)."""
+
+    @abstractmethod
+    def normalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]: ...
+
+    @abstractmethod
+    def denormalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]: ...
+
+    @abstractmethod
+    def normalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        """The linear part alone: normalise(x) - normalise(y) for difference = x - y."""
+
+    @abstractmethod
+    def denormalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        """Inverse of `normalise_difference`; it maps decoder rows to raw units."""
+
+
+class DiagonalNormaliser(Normaliser):
+    """(x - shift) / scale, dimension by dimension; `name` says which statistics are taken from the data.
+
+    "none": identity. "scalar": one scale, so that the mean square of a coordinate is 1. "mean_scalar": the mean is
+    subtracted first. "per_dimension": every coordinate gets mean 0 and variance 1.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, name: NormaliserName, d_in: int) -> None:
+        super().__init__()
+        self.name = name
+        self.register_buffer("shift", torch.zeros(d_in))
+        self.register_buffer("scale", torch.ones(d_in))
+
+    def fit_(self, x: Float[Tensor, "batch d_in"]) -> None:
+        x = x.double()
+        if self.name in ("mean_scalar", "per_dimension"):
+            self.shift.copy_(x.mean(0))
+        mean_square = (x - self.shift).square().mean(0)
+        if self.name == "per_dimension":
+            self.scale.copy_(floored(mean_square.sqrt()))
+        elif self.name != "none":
+            self.scale.copy_(floored(mean_square.mean().sqrt()).expand_as(self.scale))
+        self.fitted.fill_(True)
+
+    def normalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return (x - self.shift) / self.scale
+
+    def denormalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return x * self.scale + self.shift
+
+    def normalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return difference / self.scale
+
+    def denormalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return difference * self.scale
+
+
+class WhiteningNormaliser(Normaliser):
+    """Zero mean and identity covariance in the original axes (ZCA), by the symmetric root of the covariance."""
+
+    shift: Tensor
+    whiten: Tensor
+    colour: Tensor
+
+    def __init__(self, d_in: int) -> None:
+        super().__init__()
+        self.register_buffer("shift", torch.zeros(d_in))
+        self.register_buffer("whiten", torch.eye(d_in))
+        self.register_buffer("colour", torch.eye(d_in))
+
+    def fit_(self, x: Float[Tensor, "batch d_in"]) -> None:
+        if x.shape[0] <= x.shape[1]:
+            raise ValueError(
+                f"whitening: {x.shape[0]} samples given for {x.shape[1]} dimensions, so their covariance has no "
+                f"inverse. Fit on more samples than dimensions, or choose another normaliser."
+            )
+        x = x.double()
+        mean = x.mean(0)
+        variances, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / x.shape[0])
+        scales = floored(variances.clamp_min(0).sqrt())
+        self.shift.copy_(mean)
+        self.whiten.copy_(axes / scales @ axes.T)
+        self.colour.copy_(axes * scales @ axes.T)
+        self.fitted.fill_(True)
+
+    def normalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return (x - self.shift) @ self.whiten
+
+    def denormalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return x @ self.colour + self.shift
+
+    def normalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return difference @ self.whiten
+
+    def denormalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return difference @ self.colour
+
+
+def floored(scales: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+    """Scales kept away from zero relative to the largest; 1 where all of them are zero (constant data)."""
+    largest = scales.max()
+    return torch.where(largest > 0, scales.clamp_min(NEGLIGIBLE_SCALE * largest), torch.ones_like(scales))
+
+
+def make_normaliser(name: NormaliserName, d_in: int) -> Normaliser:
+    """An unfitted normaliser (the identity) by its name in a config."""
+    if name not in get_args(NormaliserName):
+        raise ValueError(f"normaliser={name!r} given; choose one of {', '.join(get_args(NormaliserName))}.")
+    return WhiteningNormaliser(d_in) if name == "whitening" else DiagonalNormaliser(name, d_in)

@@ -26,3 +26,8 @@ def mix_32_bits(value: int) -> int:
     value ^= value >> 13
     value = (value * 0xC2B2AE35) % 2**32
     return value ^ (value >> 16)
+
+
+def derived_seed(seed: int, purpose: str) -> int:
+    """A seed for a component that takes one itself, independent of the other purposes of the same run."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:6], "little")

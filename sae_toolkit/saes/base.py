@@ -93,6 +93,9 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     variants: ClassVar[dict[str, type["AbstractSAE"]]] = {}
     """Every concrete variant by class name."""
 
+    has_sparsity_penalty: ClassVar[bool] = False
+    """Whether `loss_terms` uses `signals.sparsity_weight`, so that a target L0 can be steered to."""
+
     unit_norm_decoder: ClassVar[bool] = True
     """Whether the trainer keeps decoder rows at length 1 (and removes the gradient along them)."""
 
@@ -151,6 +154,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)
         return SAEOutput(reconstruction=self.decode(latents), latent_acts=latents)
+
+    def normalised_error(self, x: Float[Tensor, "*batch d_in"], output: SAEOutput) -> Float[Tensor, "*batch d_in"]:
+        """x - reconstruction in the normalised units in which losses are taken: the same loss scale for any data."""
+        return self.normaliser.normalise_difference(x - output.reconstruction)
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
         return self.normaliser.denormalise_difference(self.W_dec)

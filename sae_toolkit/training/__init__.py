@@ -1,0 +1,10 @@
+"""How SAEs learn: one loop for every variant and every source."""
+
+from .guard import NonFiniteError as NonFiniteError
+from .interruption import TrainingInterrupted as TrainingInterrupted
+from .learning import LearningConfig as LearningConfig
+from .run import TrainConfig as TrainConfig
+from .snapshot import CheckpointKeeper as CheckpointKeeper
+from .snapshot import TrainingSnapshot as TrainingSnapshot
+from .train import TrainResult as TrainResult
+from .train import train as train

@@ -1,0 +1,99 @@
+"""BatchTopK SAE (Bussmann, Leask & Nanda 2024, arXiv 2412.06410): k latents per sample on average, not for each.
+
+Training keeps the batch * k largest activations of the whole batch (section 3, equation 5). Inference must not depend on
+the batch, so it keeps what exceeds one threshold (equation 7). The paper averages the smallest kept activation over
+batches, which fires too much for small k; here the threshold is the quantile that gives exactly k per sample on data.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_toolkit.saes.auxiliary import auxk_loss
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
+from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+
+
+class BatchTopKSAE(AbstractSAE):
+    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(AbstractSAE.Config):
+        """Choices of a BatchTopK SAE."""
+
+        k: int
+        """Mean number of latents per sample."""
+        aux_coefficient: float = 1 / 32
+        """Weight of the AuxK loss relative to the reconstruction loss; 0 switches it off."""
+        k_aux: int = 512
+        """Dead latents that model the residual of one sample, at most."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            if not 1 <= self.k <= self.d_sae:
+                raise ValueError(
+                    f"BatchTopKSAE: k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE."
+                )
+
+    config: Config
+    threshold: Tensor
+    """Scalar fp32 buffer; NaN until calibrated."""
+
+    def __init__(self, config: Config, *, seed: int = 0) -> None:
+        super().__init__(config, seed=seed)
+        self.register_buffer("threshold", torch.tensor(float("nan")))
+
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
+        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
+        selection = self.batch_selection(pre_acts) if self.training else self.threshold_selection(pre_acts)
+        return selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
+
+    def batch_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
+        """The batch * k largest positive activations (fewer where fewer are positive)."""
+        flat = pre_acts.reshape(-1)
+        chosen = flat.topk(self.config.k * pre_acts.shape[0], sorted=False).indices
+        places = chosen[flat[chosen] > 0].sort().values
+        return selection_at(pre_acts, places)
+
+    def threshold_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
+        if torch.isnan(self.threshold):
+            raise ValueError(
+                "BatchTopKSAE: encoding in eval mode needs a threshold, but none has been calibrated. Train it with "
+                "`train`, or call `calibrate_` on batches of raw activations first."
+            )
+        return selection_at(pre_acts, (pre_acts.reshape(-1) > self.threshold).nonzero().squeeze(1))
+
+    @torch.no_grad()
+    def calibrate_(self, batches: Iterable[Float[Tensor, "batch d_in"]]) -> None:
+        """Sets the threshold at which the mean number of latents over all given samples is k (or as many as are > 0)."""
+        kept: list[Tensor] = []
+        n_samples = 0
+        for x in batches:
+            pre_acts = dense_pre_acts(self.normaliser.normalise(x), self.W_enc, self.b_enc, self.b_dec)
+            n_samples += x.shape[0]
+            candidates = min(2 * self.config.k * x.shape[0], pre_acts.numel())
+            kept.append(pre_acts.reshape(-1).topk(candidates, sorted=False).values)
+        if n_samples == 0:
+            raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
+        values = torch.cat(kept)
+        wanted = self.config.k * n_samples
+        boundary = values.topk(min(wanted + 1, values.numel())).values[-1]
+        self.threshold.copy_(boundary.clamp_min(0))
+
+    def loss_terms(
+        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+    ) -> dict[str, Float[Tensor, ""]]:
+        error = self.normalised_error(x, output)
+        auxk = auxk_loss(self, x, error, signals.dead, self.config.k_aux)
+        return {"mse": error.square().mean(), "auxk": self.config.aux_coefficient * auxk}
+
+
+def selection_at(pre_acts: Float[Tensor, "batch d_sae"], places: Tensor) -> SparseRows:
+    """Sparse rows of the entries at ascending flat positions."""
+    n_rows, n_columns = pre_acts.shape
+    counts = torch.bincount(places // n_columns, minlength=n_rows)
+    return SparseRows(pre_acts.reshape(-1)[places], places % n_columns, offsets_of_counts(counts), (n_rows, n_columns))

@@ -1,0 +1,87 @@
+"""Which latents have stopped firing, and how to restart them."""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput
+from sae_toolkit.sparse_rows import SparseRows
+
+RESAMPLED_ENCODER_SCALE = 0.2
+"""Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix)."""
+
+
+class DeadLatents:
+    """Counts, per latent, the samples since it last fired; the counters stay on the device."""
+
+    def __init__(self, d_sae: int, *, dead_after_samples: int, device: torch.device) -> None:
+        self.dead_after_samples = dead_after_samples
+        self.samples_since_fired = torch.zeros(d_sae, dtype=torch.int64, device=device)
+
+    def update(self, fired: Bool[Tensor, " d_sae"], n_samples: int) -> None:
+        """One batch went by, in which `fired` latents were active at least once."""
+        self.samples_since_fired.add_(n_samples).masked_fill_(fired, 0)
+
+    def mask(self) -> Bool[Tensor, " d_sae"]:
+        """Latents that have been silent for at least `dead_after_samples` samples."""
+        return self.samples_since_fired >= self.dead_after_samples
+
+    def restart(self, latents: Int[Tensor, " n_restarted"]) -> None:
+        """Restarted latents get a full window before they count as dead again."""
+        self.samples_since_fired[latents] = 0
+
+
+def fired_latents(output: SAEOutput) -> Bool[Tensor, " d_sae"]:
+    """Latents with a nonzero activation somewhere in the batch; a selected value of zero is no firing."""
+    acts = output.latent_acts
+    if not isinstance(acts, SparseRows):
+        return (acts.detach() != 0).any(0)
+    # A sum, not boolean indexing: that would have a data-dependent size and wait for the GPU.
+    counts = torch.zeros(acts.n_columns, device=acts.indices.device)
+    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).float()) > 0
+
+
+@torch.no_grad()
+def resample_(
+    sae: AbstractSAE,
+    optimizer: torch.optim.Optimizer,
+    x: Float[Tensor, "batch d_in"],
+    dead: Bool[Tensor, " d_sae"],
+    generator: torch.Generator,
+) -> Int[Tensor, " n_restarted"]:
+    """Restarts dead latents on samples drawn with probability proportional to their squared loss.
+
+    Bricken et al. 2023 (appendix "Neuron resampling"): decoder row = the sample's direction, encoder column the same at
+    0.2 of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
+    """
+    error = sae.normalised_error(x, sae(x))
+    weights = error.square().sum(1).square()
+    n_restarted = min(int(dead.sum()), int((weights > 0).sum()))
+    latents = dead.nonzero().squeeze(1)[:n_restarted]
+    if n_restarted == 0:
+        return latents
+    chosen = torch.multinomial(weights.cpu(), n_restarted, generator=generator).to(x.device)
+    directions = sae.normaliser.normalise(x[chosen]) - sae.b_dec
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    live = ~dead
+    length = sae.W_enc.norm(dim=0)[live].mean() if bool(live.any()) else sae.W_enc.new_ones(())
+    sae.W_dec[latents] = directions
+    sae.W_enc[:, latents] = RESAMPLED_ENCODER_SCALE * length * directions.T
+    sae.b_enc[latents] = 0.0
+    forget_moments_(sae, optimizer, latents)
+    return latents
+
+
+def forget_moments_(
+    sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]
+) -> None:
+    """Sets Adam's running moments of the given latents to zero."""
+    for name in ("exp_avg", "exp_avg_sq"):
+        for parameter, columns in ((sae.W_dec, False), (sae.W_enc, True), (sae.b_enc, False)):
+            moments = optimizer.state.get(parameter, {}).get(name)
+            if moments is None:
+                continue
+            if columns:
+                moments[:, latents] = 0.0
+            else:
+                moments[latents] = 0.0

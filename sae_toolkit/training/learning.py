@@ -1,0 +1,45 @@
+"""How one SAE learns: the choices that may differ between SAEs that share one pass over the data."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """Optimizer, schedule, revival and sparsity control of one SAE."""
+
+    learning_rate: float = 1e-2
+    """Peak learning rate of Adam. The default suits a few hundred latents; see `docs/training.md` for wider SAEs."""
+    beta1: float = 0.9
+    """Adam's decay of the gradient mean."""
+    beta2: float = 0.99
+    """Adam's decay of the squared gradient. 0.999 remembers a rare latent's first large gradients for too long."""
+    warmup_steps: int = 100
+    """Optimizer updates over which the learning rate rises linearly from 0."""
+    decay_fraction: float = 0.8
+    """Share of the run, at its end, over which the learning rate falls linearly to 0."""
+    clip_norm: float | None = 1.0
+    """Largest global gradient norm; longer gradients are scaled down. None: no clipping."""
+    dead_after_samples: int = 100_000
+    """A latent that has not fired for this many samples counts as dead."""
+    resample_every_samples: int | None = None
+    """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
+    target_l0: float | None = None
+    """Mean number of active latents that the sparsity penalty is steered to. None: the penalty's weight is fixed."""
+    sparsity_warmup_fraction: float = 0.1
+    """Share of the run over which the sparsity penalty grows (or the L0 target is approached)."""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "dead_after_samples"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must be positive.")
+        for name in ("clip_norm", "resample_every_samples", "target_l0"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given; use a positive value or None.")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1).")
+        for name in ("decay_fraction", "sparsity_warmup_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1].")
+        if self.warmup_steps < 0:
+            raise ValueError(f"LearningConfig: warmup_steps={self.warmup_steps} given, but it must not be negative.")

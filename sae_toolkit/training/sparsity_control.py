@@ -1,0 +1,57 @@
+"""Steering a sparsity penalty to a target L0, so that nobody has to search for a coefficient.
+
+The weight w of the penalty is adapted by integral feedback in its logarithm: log w grows with the log of the ratio of a
+smoothed batch L0 to the current target. Working in logs makes one gain fit all scales of w.
+"""
+
+from collections.abc import Mapping
+from math import log
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_toolkit.training.learning import LearningConfig
+from sae_toolkit.training.schedules import warmup_factor
+
+SMOOTHING = 0.95
+"""Decay per step of the smoothed L0: about 20 steps of memory."""
+GAIN = 0.02
+"""Change of log w per step and unit of log(L0 / target)."""
+LOG_WEIGHT_LIMIT = 12.0
+"""|log w| beyond which no penalty of this kind reaches the target; the run then says so."""
+
+
+class SparsityControl:
+    """The factor on an SAE's sparsity penalty: a warm-up to 1, or feedback towards `target_l0`."""
+
+    def __init__(self, config: LearningConfig, *, n_steps: int, device: torch.device) -> None:
+        self.config = config
+        self.n_steps = n_steps
+        self.log_weight = torch.zeros((), device=device)
+        self.smoothed_l0 = torch.zeros((), device=device)
+
+    def weight(self, step: int) -> Float[Tensor, ""]:
+        """What multiplies the penalty at this step."""
+        factor = warmup_factor(step, self.n_steps, warmup_fraction=self.config.sparsity_warmup_fraction)
+        return self.log_weight.exp() * factor
+
+    def update(self, l0: Float[Tensor, ""], step: int) -> None:
+        """Takes in the mean number of active latents of one batch; nothing to do without a target."""
+        if self.config.target_l0 is None:
+            return
+        if step == 0:
+            self.smoothed_l0.copy_(l0)
+        self.smoothed_l0.lerp_(l0, 1 - SMOOTHING)
+        progress = warmup_factor(step, self.n_steps, warmup_fraction=self.config.sparsity_warmup_fraction)
+        if progress >= 1:
+            excess = (self.smoothed_l0.clamp_min(1e-3)).log() - log(self.config.target_l0)
+            self.log_weight.add_(excess.clamp(-1, 1), alpha=GAIN).clamp_(-LOG_WEIGHT_LIMIT, LOG_WEIGHT_LIMIT)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"log_weight": self.log_weight, "smoothed_l0": self.smoothed_l0}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.log_weight.copy_(state["log_weight"])
+        self.smoothed_l0.copy_(state["smoothed_l0"])

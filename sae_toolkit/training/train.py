@@ -1,0 +1,94 @@
+"""The one training loop: any number of SAEs of any variant share one pass over any source of activations."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.training.interruption import SignalCatcher, TrainingInterrupted
+from sae_toolkit.training.learning import LearningConfig
+from sae_toolkit.training.run import TrainConfig, TrainingRun
+from sae_toolkit.training.snapshot import CheckpointKeeper, TrainingSnapshot
+from sae_toolkit.training.watch import Log, Probe, Watch
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves behind."""
+
+    saes: Mapping[str, AbstractSAE]
+    n_steps: int
+    """Optimizer updates per SAE, over all sessions of the run."""
+    n_samples: int
+    """Samples each SAE has seen, over all sessions of the run."""
+    seconds: float
+    """Wall time of this session."""
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    """Samples the source left out in this session, by reason."""
+
+
+def train(
+    saes: AbstractSAE | Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    config: TrainConfig,
+    *,
+    learning: Mapping[str, LearningConfig] | None = None,
+    log: Log | None = None,
+    log_every_steps: int = 100,
+    probe: Probe | None = None,
+    probe_every_steps: int = 500,
+    checkpoints: CheckpointKeeper | None = None,
+    resume_from: TrainingSnapshot | None = None,
+) -> TrainResult:
+    """Trains the SAEs in place and leaves them in eval mode, calibrated.
+
+    `log` gets a record every `log_every_steps`; `probe` (for example an evaluation) is called on the SAEs in eval mode
+    and its numbers join the record. Neither they nor `checkpoints` change a weight. SIGINT and SIGTERM end the run
+    after the current step, with a checkpoint where one can be kept, by raising `TrainingInterrupted`.
+    """
+    named = {"sae": saes} if isinstance(saes, AbstractSAE) else dict(saes)
+    refuse_unusable(named, source, learning or {})
+    run = TrainingRun(named, source, config, learning or {})
+    watch = Watch(log, log_every_steps, probe, probe_every_steps)
+    if resume_from is None:
+        run.prepare_()
+    else:
+        run.restore_(resume_from)
+    started = time.perf_counter()
+    with SignalCatcher() as signals:
+        while run.step < config.n_steps:
+            results = run.advance_()
+            watch.report(run, results)
+            if signals.caught is not None and run.step < config.n_steps:
+                raise TrainingInterrupted(signals.caught, run.save(checkpoints) if checkpoints else None)
+            if checkpoints and checkpoints.is_due(
+                samples_before=(run.step - 1) * config.batch_size, samples_after=run.step * config.batch_size
+            ):
+                run.save(checkpoints)
+    run.calibrate_()
+    for sae in named.values():
+        sae.eval()
+    if checkpoints:
+        run.save(checkpoints)
+    seconds = time.perf_counter() - started
+    return TrainResult(named, run.step, run.step * config.batch_size, seconds, run.excluded)
+
+
+def refuse_unusable(
+    saes: Mapping[str, AbstractSAE], source: ActivationSource, learning: Mapping[str, LearningConfig]
+) -> None:
+    """What can be known to fail before anything is computed."""
+    if not saes:
+        raise ValueError("train: no SAE given; pass one, or a mapping of names to SAEs.")
+    for name, sae in saes.items():
+        if sae.d_in != source.d_in:
+            raise ValueError(
+                f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives activations of width {source.d_in}. "
+                f"Build it with d_in={source.d_in}."
+            )
+        if name != name.strip() or not name or "/" in name:
+            raise ValueError(f"train: {name!r} cannot name an SAE, because it becomes a folder name; use plain words.")
+    for name in learning:
+        if name not in saes:
+            raise ValueError(f"train: learning given for {name!r}, but the SAEs are {', '.join(saes)}.")

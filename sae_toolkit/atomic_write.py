@@ -28,7 +28,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         replaced = target.parent / f"{UNFINISHED}replaced-{target.name}-{os.getpid()}"
         if target.exists():
             target.rename(replaced)
-        temporary.rename(target)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
         fsync(target.parent)
         shutil.rmtree(replaced, ignore_errors=True)
     except BaseException:

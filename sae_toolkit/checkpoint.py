@@ -11,7 +11,9 @@ A folder appears whole or not at all; a file that was cut or changed is refused 
 
 import hashlib
 import json
+import os
 import re
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +27,7 @@ from safetensors.torch import save as tensors_to_bytes
 from torch import Tensor
 
 from sae_toolkit import config as configs
-from sae_toolkit.atomic_write import atomic_folder
+from sae_toolkit.atomic_write import UNFINISHED, atomic_folder
 from sae_toolkit.saes.base import AbstractSAE
 from sae_toolkit.training.snapshot import CheckpointKeeper, TrainingSnapshot
 
@@ -45,9 +47,24 @@ def weights_sha256(sae: AbstractSAE) -> str:
 def save(sae: AbstractSAE, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
     """Writes one SAE as a folder that `load` reads; `provenance` is any JSON-ready account of its training."""
     target = Path(folder)
+    refuse_foreign_folder(target)
     with atomic_folder(target) as temporary:
         write_sae(sae, temporary, provenance or {})
     return target
+
+
+def refuse_foreign_folder(target: Path) -> None:
+    """Saving replaces the whole folder, so one that holds anything but a saved SAE is refused."""
+    if not target.exists():
+        return
+    others = (
+        sorted({path.name for path in target.iterdir()} - {SAE_FILE, WEIGHTS_FILE}) if target.is_dir() else ["a file"]
+    )
+    if others:
+        raise ValueError(
+            f"save: {target} already exists and is more than a saved SAE ({', '.join(others[:3])}); saving would delete "
+            f"it. Choose a new folder, for example {target / 'sae'}."
+        )
 
 
 def load(path_or_hub_id: str | Path) -> AbstractSAE:
@@ -57,7 +74,7 @@ def load(path_or_hub_id: str | Path) -> AbstractSAE:
     ValueError that names it.
     """
     folder = Path(path_or_hub_id)
-    if not folder.exists():
+    if not str(path_or_hub_id) or not os.path.exists(folder):  # unlike Path.exists, False for an impossible path
         folder = hub_folder(str(path_or_hub_id))
     if not (folder / SAE_FILE).exists():
         folder = only_sae_below(folder)
@@ -77,8 +94,7 @@ def write_sae(sae: AbstractSAE, folder: Path, provenance: Mapping[str, Any]) -> 
         "written_by": {"sae_toolkit": version("sae-toolkit"), "torch": torch.__version__},
         "provenance": dict(provenance),
     }
-    # No newline at the end: the closing brace is the last byte, so no truncated file parses.
-    (folder / SAE_FILE).write_text(json.dumps(description, indent=1), encoding="utf-8")
+    (folder / SAE_FILE).write_text(sealed(description), encoding="utf-8")
 
 
 def read_sae(folder: Path) -> AbstractSAE:
@@ -126,7 +142,8 @@ def only_sae_below(folder: Path) -> Path:
     if (folder / "checkpoints").is_dir():
         folder = folder / "checkpoints"
     states = saved_states(folder)
-    found = sorted(path.parent for path in (states[-1] if states else folder).rglob(SAE_FILE))
+    below = (states[-1] if states else folder).rglob(SAE_FILE)
+    found = sorted(path.parent for path in below if UNFINISHED not in str(path))
     if len(found) != 1:
         listing = "".join(f"\n  {path}" for path in found) or " none"
         raise ValueError(f"load: {folder} holds {len(found)} SAEs, name one of them:{listing}")
@@ -149,6 +166,7 @@ class Checkpoints(CheckpointKeeper):
     """How many states stay on disk."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))  # a text path is welcome
         if self.keep < 1:
             raise ValueError(f"Checkpoints: keep={self.keep} given, but at least one state must stay.")
         if self.every_samples is not None and self.every_samples < 1:
@@ -169,9 +187,19 @@ class Checkpoints(CheckpointKeeper):
             for name, state in snapshot.learners.items():
                 (temporary / "learners" / f"{name}.safetensors").write_bytes(to_bytes(state))
             write_run_file(snapshot, temporary)
-        for old in saved_states(self.folder)[: -self.keep]:
-            remove_folder(old)
+        self.prune_up_to(target)
         return target
+
+    def prune_up_to(self, newest: Path) -> None:
+        """Deletes what is older than the newest `keep`, and what killed processes left unfinished.
+
+        Later steps than the one just saved belong to an earlier run in the same folder; they neither count nor go.
+        """
+        states = [state for state in saved_states(self.folder) if state.name <= newest.name]
+        for old in states[: -self.keep]:
+            remove_folder(old)
+        for unfinished in self.folder.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
 
     def latest(self) -> TrainingSnapshot | None:
         """The newest state that is complete; damaged ones are skipped with a warning that says what is wrong."""
@@ -193,7 +221,7 @@ def write_run_file(snapshot: TrainingSnapshot, folder: Path) -> None:
         "stream": snapshot.stream,
         "files": {path.relative_to(folder).as_posix(): file_stamp(path.read_bytes()) for path in files},
     }
-    (folder / RUN_FILE).write_text(json.dumps(contents, indent=1), encoding="utf-8")
+    (folder / RUN_FILE).write_text(sealed(contents), encoding="utf-8")
 
 
 def read_snapshot(folder: Path) -> TrainingSnapshot:
@@ -210,10 +238,18 @@ def read_snapshot(folder: Path) -> TrainingSnapshot:
     )
 
 
+def sealed(contents: Mapping[str, Any]) -> str:
+    """JSON with its own SHA-256 as last entry: a changed digit in a config would otherwise load as another SAE."""
+    seal = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
+    # No newline at the end: the closing brace is the last byte, so no truncated file parses.
+    return json.dumps({**contents, "sha256": seal}, indent=1)
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of ours, refused when it is missing, cut or of another schema version."""
+    """A JSON file of ours, refused when it is missing, cut, changed or of another schema version."""
     try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode("utf-8")
+        contents = json.loads(text)
     except FileNotFoundError as error:
         raise ValueError(f"{path} does not exist, so {path.parent} is no checkpoint.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -224,6 +260,9 @@ def read_json(path: Path) -> dict[str, Any]:
             f"{path}: schema version {found!r} found, but this version of the toolkit reads {SCHEMA_VERSION}. "
             f"Use the toolkit version that wrote it, or train again."
         )
+    contents.pop("sha256", None)
+    if sealed(contents) != text:
+        raise ValueError(f"{path} is damaged: it was changed since it was written (its sha256 does not fit).")
     return dict(contents)
 
 
@@ -234,11 +273,12 @@ def checked_bytes(path: Path, stamp: Mapping[str, Any]) -> bytes:
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing from this checkpoint.") from error
     if file_stamp(contents) != dict(stamp):
-        raise ValueError(f"{path} is damaged: {len(contents)} bytes found, {stamp['bytes']} were written, or changed since.")
+        raise ValueError(f"{path} is damaged: {len(contents)} bytes found, {stamp['bytes']} written, or changed since.")
     return contents
 
 
 def file_stamp(contents: bytes) -> dict[str, Any]:
+    """What `checked_bytes` compares a file with."""
     return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from sae_toolkit.atomic_write import atomic_write_text
+
 Log = Callable[[dict[str, Any]], None]
 
 
@@ -32,6 +34,23 @@ class JsonlLog:
     def __call__(self, record: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
+
+    def records_until(self, step: int) -> list[dict[str, Any]]:
+        """What an earlier session logged up to a step; later lines (lost by going back to a checkpoint) are cut off."""
+        if not self.path.exists():
+            return []
+        records = [parsed for line in self.path.read_text(encoding="utf-8").splitlines() if (parsed := whole_line(line))]
+        kept = [record for record in records if record["step"] <= step]
+        atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
+        return kept
+
+
+def whole_line(line: str) -> dict[str, Any] | None:
+    """One logged record; None for a line that a killed process left unfinished."""
+    try:
+        return dict(json.loads(line))
+    except json.JSONDecodeError:
+        return None
 
 
 class MemoryLog:

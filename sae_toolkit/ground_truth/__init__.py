@@ -1,0 +1,34 @@
+"""What is true: feature directions, which features fire and how strongly, and whole worlds made of them."""
+
+from .correlated import CopulaFiring as CopulaFiring
+from .correlated import LowRankFiring as LowRankFiring
+from .directions import antipodal_directions as antipodal_directions
+from .directions import coherence as coherence
+from .directions import gram_penalty_directions as gram_penalty_directions
+from .directions import low_coherence_directions as low_coherence_directions
+from .directions import orthogonal_directions as orthogonal_directions
+from .directions import random_directions as random_directions
+from .directions import welch_bound as welch_bound
+from .directions import welch_gap as welch_gap
+from .exclusive import ExclusiveFiring as ExclusiveFiring
+from .firing import Firing as Firing
+from .firing import IndependentFiring as IndependentFiring
+from .hierarchy import Hierarchy as Hierarchy
+from .magnitudes import ConstantMagnitudes as ConstantMagnitudes
+from .magnitudes import ExponentialMagnitudes as ExponentialMagnitudes
+from .magnitudes import FoldedNormalMagnitudes as FoldedNormalMagnitudes
+from .magnitudes import Magnitudes as Magnitudes
+from .magnitudes import RectifiedNormalMagnitudes as RectifiedNormalMagnitudes
+from .magnitudes import UniformMagnitudes as UniformMagnitudes
+from .presets import correlated_world as correlated_world
+from .presets import dataset_a as dataset_a
+from .presets import dataset_b as dataset_b
+from .presets import hierarchical_world as hierarchical_world
+from .probabilities import given_probabilities as given_probabilities
+from .probabilities import synth_sae_bench_probabilities as synth_sae_bench_probabilities
+from .probabilities import uniform_probabilities as uniform_probabilities
+from .probabilities import zipf_probabilities as zipf_probabilities
+from .synth_sae_bench import SynthSAEBenchConfig as SynthSAEBenchConfig
+from .synth_sae_bench import synth_sae_bench as synth_sae_bench
+from .world import World as World
+from .world import WorldSample as WorldSample

@@ -62,7 +62,7 @@ def low_coherence_directions(
         squares = (unit @ unit.T).square().masked_fill(diagonal, 0)
         loss = torch.logsumexp(sharpness * squares.flatten(), dim=0) / sharpness
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
         worst = squares.detach().max().sqrt().item()
         if worst < best_coherence:
@@ -110,14 +110,15 @@ def coherence(directions: Float[Tensor, "n_features d_in"], *, chunk_rows: int =
 
 
 def welch_gap(directions: Float[Tensor, "n_features d_in"]) -> float:
-    """(coherence - Welch bound) / (1 - Welch bound): 0 for the least coherent dictionary possible, 1 for a repeated row."""
+    """(coherence - Welch bound) / (1 - Welch bound): 0 for the least coherent dictionary, 1 for a repeated row."""
     bound = welch_bound(*directions.shape)
     return (coherence(directions) - bound) / (1 - bound)
 
 
 def unit_rows(rows: Float[Tensor, "n_features d_in"]) -> Float[Tensor, "n_features d_in"]:
     """Each row divided by its length."""
-    return rows / rows.norm(dim=1, keepdim=True)
+    lengths: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / lengths
 
 
 def check_sizes(what: str, n_features: int, d_in: int) -> None:

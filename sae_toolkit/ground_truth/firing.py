@@ -93,10 +93,11 @@ class IndependentDraw(FiringDraw):
 
     def among(self, features: Int[Tensor, " m"]) -> Fired:
         """Features of similar probability share one sequence of geometric gaps, thinned to each feature's own rate."""
+        features = features[self.probabilities[features] > 0]
         probabilities = self.probabilities[features]
-        exponents = torch.frexp(probabilities).exponent.masked_fill(probabilities == 0, 1)  # p in [2^(e-1), 2^e)
+        exponents = torch.frexp(probabilities).exponent  # p in [2^(e-1), 2^e)
         keys = []
-        for exponent in exponents.unique().tolist():
+        for exponent in torch.unique(exponents).tolist():
             bucket = (exponents == exponent).nonzero()[:, 0]
             rates = probabilities[bucket]
             envelope = float(rates.max())

@@ -1,0 +1,31 @@
+"""How good a dictionary is: one question per file, each score with floor, ceiling, interval and definition id."""
+
+from .bootstrap import interval_over_seeds as interval_over_seeds
+from .coders import Coder as Coder
+from .coders import LinearTopK as LinearTopK
+from .coders import MatchingPursuit as MatchingPursuit
+from .coders import NonnegativeLasso as NonnegativeLasso
+from .controls import CEILING as CEILING
+from .controls import FLOOR as FLOOR
+from .controls import FixedDictionary as FixedDictionary
+from .controls import ceilings as ceilings
+from .controls import standard_controls as standard_controls
+from .detection import LatentDetection as LatentDetection
+from .evaluate import default_metrics as default_metrics
+from .evaluate import evaluate as evaluate
+from .evaluate import with_reference as with_reference
+from .interference import Interference as Interference
+from .interference import feature_dimensionality as feature_dimensionality
+from .interference import interference_of_features as interference_of_features
+from .interference import welch_bound as welch_bound
+from .leakage import Leakage as Leakage
+from .matching import Matching as Matching
+from .matching import match_latents as match_latents
+from .metric import Metric as Metric
+from .probe import linear_probe as linear_probe
+from .reconstruction import Reconstruction as Reconstruction
+from .recovery import FeatureRecovery as FeatureRecovery
+from .recovery import recovery_scores as recovery_scores
+from .saelens import SAELensRecovery as SAELensRecovery
+from .score import Score as Score
+from .sparsity import Sparsity as Sparsity

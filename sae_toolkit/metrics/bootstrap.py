@@ -51,7 +51,7 @@ def percentile_interval(resampled: Float64[np.ndarray, " n_resamples"], *, level
 
 
 def mean_score(values: Float[Tensor, " n_units"], *, id: str, seed: int = 0) -> Score:
-    """Mean over units (features or latents) with its bootstrap interval; NaN units are left out, and not counted in n."""
+    """Mean over units (features or latents), its interval resampled over them; NaN units are left out, also of n."""
     known = values.double()[~values.isnan()].numpy()
     n_units = known.shape[0]
     if n_units == 0:
@@ -100,10 +100,21 @@ class BlockSums:
 
 def ratio(sums: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
     """First column over second, NaN where the second is 0."""
-    return np.divide(sums[:, 0], sums[:, 1], out=np.full(len(sums), np.nan), where=sums[:, 1] != 0)
+    return divide(sums[:, 0], sums[:, 1], otherwise=np.nan)
 
 
-def sums_score(block_sums: Float64[np.ndarray, "n_blocks n_columns"], statistic: Statistic, *, n: int, id: str) -> Score:
+def divide(
+    top: Float64[np.ndarray, " n"], bottom: Float64[np.ndarray, " n"], *, otherwise: float
+) -> Float64[np.ndarray, " n"]:
+    """top / bottom, and `otherwise` where bottom is 0."""
+    result = np.full(len(top), otherwise)
+    np.divide(top, bottom, out=result, where=bottom != 0)
+    return result
+
+
+def sums_score(
+    block_sums: Float64[np.ndarray, "n_blocks n_columns"], statistic: Statistic, *, n: int, id: str
+) -> Score:
     """A statistic of sums over all blocks, with its interval from resampled blocks."""
     value = float(statistic(block_sums.sum(0, keepdims=True))[0]) if len(block_sums) else float("nan")
     low, high = None, None

@@ -103,7 +103,8 @@ def least_squares(
     identity = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
     system = torch.where(both, gram.double(), identity)
     right = torch.where(used, correlations.double(), 0.0)
-    return torch.linalg.solve(system, right).to(correlations.dtype)
+    solution: Tensor = torch.linalg.solve(system, right)
+    return solution.to(correlations.dtype)
 
 
 @dataclass(frozen=True)
@@ -137,15 +138,14 @@ class NonnegativeLasso(Coder):
         return SparseRows.from_dense(z)
 
 
-def positive_entries(
-    values: Float[Tensor, "batch k"], indices: Int[Tensor, "batch k"], n_columns: int
-) -> SparseRows:
+def positive_entries(values: Float[Tensor, "batch k"], indices: Int[Tensor, "batch k"], n_columns: int) -> SparseRows:
     """Sparse rows of the entries above zero."""
     keep = values > 0
     offsets = torch.nn.functional.pad(keep.sum(1).cumsum(0), (1, 0))
     return SparseRows(values[keep], indices[keep], offsets, (values.shape[0], n_columns))
 
 
-def check_positive(what: str, name: str, value: float) -> None:
+def check_positive(what: str, name: str, value: int | float) -> None:
+    """The one condition on every coder setting."""
     if value <= 0:
         raise ValueError(f"{what}: {name}={value} given, but it must be above 0.")

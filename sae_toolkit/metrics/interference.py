@@ -16,7 +16,7 @@ from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 
 def welch_bound(n: int, d: int) -> float:
-    """The least possible max |cos| of n vectors in d dimensions: sqrt((n - d) / (d (n - 1))) (Welch 1974), 0 for n <= d."""
+    """The least max |cos| of n vectors in d dimensions: sqrt((n - d) / (d (n - 1))), 0 for n <= d (Welch 1974)."""
     return sqrt((n - d) / (d * (n - 1))) if n > d else 0.0
 
 

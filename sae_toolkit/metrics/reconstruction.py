@@ -8,7 +8,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, block_numbers, sums_score
+from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, block_numbers, divide, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
@@ -27,11 +27,12 @@ def unexplained(sums: Float64[np.ndarray, "n columns"]) -> Float64[np.ndarray, "
     sum ||x - mean||^2 = sum ||y||^2 - ||sum y||^2 / count. Zero variance: 0 if nothing is lost, else NaN.
     """
     count, error, squares, vector = sums[:, 0], sums[:, 1], sums[:, 2], sums[:, 3:]
-    shifted = np.divide((vector**2).sum(1), count, out=np.zeros_like(count), where=count > 0)
+    shifted = divide((vector**2).sum(1), count, otherwise=0.0)
     variance = squares - shifted
     varies = variance > 1e-14 * squares  # below lies only the rounding of the two float64 sums
-    constant = np.where((error == 0) & (count > 0), 0.0, np.nan)
-    return np.divide(error, variance, out=constant, where=varies)
+    fvu = np.where((error == 0) & (count > 0), 0.0, np.nan)
+    np.divide(error, variance, out=fvu, where=varies)
+    return fvu
 
 
 class Reconstruction(Metric):
@@ -80,7 +81,9 @@ class Reconstruction(Metric):
         )
         self.vectors.index_add_(0, blocks, y)
         bins = (BINS_PER_OCTAVE * (x_squared.log2() / 2 + 24)).floor().clamp(0, N_NORM_BINS - 1).long()
-        self.norm_bins.index_add_(0, bins, torch.cat([torch.stack([torch.ones_like(error), error, y_squared], 1), y], 1))
+        self.norm_bins.index_add_(
+            0, bins, torch.cat([torch.stack([torch.ones_like(error), error, y_squared], 1), y], 1)
+        )
         wanted = max(0, KEPT_SAMPLES - self.n_samples)
         if wanted:
             self.kept.append((y[:wanted].clone(), error[:wanted].clone()))

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.bootstrap import MIN_UNITS, mean_score, percentile_interval, resampled_sums
+from sae_toolkit.metrics.bootstrap import MIN_UNITS, divide, mean_score, percentile_interval, resampled_sums
 from sae_toolkit.metrics.matching import CLOSE, ROUNDING, Matching, match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -25,13 +25,14 @@ def duplicates(matching: Matching) -> Bool[Tensor, " d_sae"]:
     """Latents (alive, C >= 0.7 with their best feature) that are not the closest such latent of that feature."""
     close = matching.alive & (matching.best_for_latent >= CLOSE - ROUNDING)
     latents = close.nonzero().squeeze(1)
-    descending = latents[matching.best_for_latent[latents].argsort(descending=True, stable=True)]
-    closest = torch.full((len(matching.latent),), -1)
-    for_feature = matching.best_feature[descending].flip(0)  # written in ascending order, so the closest stays
-    closest[for_feature] = descending.flip(0)
-    is_closest = torch.zeros_like(close)
-    is_closest[closest[closest >= 0]] = True
-    return close & ~is_closest
+    cosine, feature = matching.best_for_latent[latents], matching.best_feature[latents]
+    n_features, n_latents = len(matching.latent), len(close)
+    best = torch.zeros(n_features, dtype=torch.float64).scatter_reduce(0, feature, cosine, "amax")
+    tied = cosine == best[feature]
+    first = torch.full((n_features,), n_latents).scatter_reduce(0, feature[tied], latents[tied], "amin")
+    duplicate = torch.zeros_like(close)
+    duplicate[latents[latents != first[feature]]] = True
+    return duplicate
 
 
 def recovery_scores(matching: Matching) -> dict[str, Score]:
@@ -46,9 +47,7 @@ def recovery_scores(matching: Matching) -> dict[str, Score]:
         unique = reaches(matching.cosine, t)
         precise = reaches(matching.best_for_latent[alive], t)
         scores[f"recall_at_{t}"] = mean_score(unique, id=f"unique_recall_at_{t}/v1")
-        scores[f"any_recall_at_{t}"] = mean_score(
-            reaches(matching.best_for_feature, t), id=f"any_recall_at_{t}/v1"
-        )
+        scores[f"any_recall_at_{t}"] = mean_score(reaches(matching.best_for_feature, t), id=f"any_recall_at_{t}/v1")
         scores[f"precision_at_{t}"] = mean_score(precise, id=f"precision_at_{t}/v1")
         scores[f"f1_at_{t}"] = harmonic_score(unique, precise, id=f"f1_at_{t}/v1")
     scores["duplicate_fraction"] = mean_score(duplicates(matching)[alive].double(), id="duplicate_fraction/v1")
@@ -69,9 +68,9 @@ def harmonic_score(recalled: Float[Tensor, " n_features"], precise: Float[Tensor
     return Score(value=float(value), low=low, high=high, n=len(recalled), id=id)
 
 
-def harmonic_mean(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    total = a + b
-    return np.divide(2 * a * b, total, out=np.zeros_like(total), where=total > 0)
+def harmonic_mean(a: Float64[np.ndarray, " n"], b: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """2ab / (a + b), 0 where both are 0."""
+    return divide(2 * a * b, a + b, otherwise=0.0)
 
 
 class FeatureRecovery(Metric):

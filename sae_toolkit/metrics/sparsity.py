@@ -6,7 +6,7 @@ from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.bootstrap import BlockSums, block_numbers, mean_score, sums_score
+from sae_toolkit.metrics.bootstrap import BlockSums, block_numbers, divide, mean_score, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
@@ -85,4 +85,4 @@ def coefficient_of_variation(sums: Float64[np.ndarray, "n 3"]) -> Float64[np.nda
     count, total, squares = sums.T
     mean = total / count
     deviation = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return np.divide(deviation, mean, out=np.full(len(sums), np.nan), where=mean != 0)
+    return divide(deviation, mean, otherwise=np.nan)

@@ -11,6 +11,16 @@ from torch import Tensor
 from sae_toolkit.saes.base import AbstractSAE
 
 
+def refuse_impossible_auxk(variant: str, *, aux_coefficient: float, k_aux: int) -> None:
+    """Config values with which the loss has no meaning."""
+    if not aux_coefficient >= 0:
+        raise ValueError(f"{variant}: aux_coefficient={aux_coefficient} given, but it must not be negative.")
+    if k_aux < 1:
+        raise ValueError(
+            f"{variant}: k_aux={k_aux} given, but it must be at least 1 (aux_coefficient=0 switches AuxK off)."
+        )
+
+
 def auxk_loss(
     sae: AbstractSAE,
     x: Float[Tensor, "batch d_in"],

@@ -147,9 +147,9 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
         """Raw activations from latents in either form."""
         self.check_width(latents, self.d_sae, "latents")
-        sparse = isinstance(latents, SparseRows)
-        decoded = sparse_decode(latents, self.W_dec) if sparse else latents @ self.W_dec
-        return self.normaliser.denormalise(decoded + self.b_dec)
+        if isinstance(latents, SparseRows):
+            return self.normaliser.denormalise(sparse_decode(latents, self.W_dec) + self.b_dec)
+        return self.normaliser.denormalise(latents @ self.W_dec + self.b_dec)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)
@@ -163,7 +163,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         return self.normaliser.denormalise_difference(self.W_dec)
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
-        if given.shape[-1] != expected:
+        if not given.shape or given.shape[-1] != expected:
             raise ValueError(
                 f"{type(self).__name__}: {what} of shape {tuple(given.shape)} given, but the last dimension must be "
                 f"{expected} (d_in={self.d_in}, d_sae={self.d_sae}). Check which activations this SAE was trained on."

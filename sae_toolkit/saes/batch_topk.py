@@ -12,10 +12,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import auxk_loss
+from sae_toolkit.saes.auxiliary import auxk_loss, refuse_impossible_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+
+ALWAYS_KEPT = 65_536
+"""Largest activations kept per calibration batch even where 2 k per sample are fewer, so that small batches are exact."""
 
 
 class BatchTopKSAE(AbstractSAE):
@@ -34,6 +37,7 @@ class BatchTopKSAE(AbstractSAE):
 
         def __post_init__(self) -> None:
             super().__post_init__()
+            refuse_impossible_auxk("BatchTopKSAE", aux_coefficient=self.aux_coefficient, k_aux=self.k_aux)
             if not 1 <= self.k <= self.d_sae:
                 raise ValueError(
                     f"BatchTopKSAE: k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE."
@@ -75,14 +79,20 @@ class BatchTopKSAE(AbstractSAE):
         for x in batches:
             pre_acts = dense_pre_acts(self.normaliser.normalise(x), self.W_enc, self.b_enc, self.b_dec)
             n_samples += x.shape[0]
-            candidates = min(2 * self.config.k * x.shape[0], pre_acts.numel())
-            kept.append(pre_acts.reshape(-1).topk(candidates, sorted=False).values)
+            candidates = min(max(2 * self.config.k * x.shape[0], ALWAYS_KEPT), pre_acts.numel())
+            largest = pre_acts.reshape(-1).topk(candidates, sorted=False).values
+            kept.append(largest[largest > 0])
         if n_samples == 0:
             raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
         values = torch.cat(kept)
         wanted = self.config.k * n_samples
-        boundary = values.topk(min(wanted + 1, values.numel())).values[-1]
-        self.threshold.copy_(boundary.clamp_min(0))
+        if values.numel() <= wanted:
+            self.threshold.zero_()
+            return
+        # Between two values, never on one: the same row in a batch of another size may come out one rounding away.
+        last_kept, first_dropped = values.topk(wanted + 1).values[-2:]
+        middle = (last_kept + first_dropped) / 2
+        self.threshold.copy_(torch.where(middle < last_kept, middle, first_dropped))
 
     def loss_terms(
         self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals

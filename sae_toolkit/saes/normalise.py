@@ -10,7 +10,10 @@ from torch import Tensor, nn
 NormaliserName = Literal["none", "scalar", "mean_scalar", "per_dimension", "whitening"]
 
 NEGLIGIBLE_SCALE = 1e-6
-"""Relative to the largest: dimensions (or principal directions) that vary less are not blown up."""
+"""Relative to the largest: dimensions that vary less are not blown up."""
+
+NEGLIGIBLE_PRINCIPAL_SCALE = 1e-4
+"""The same for principal directions. Whitening mixes them in fp32, so 1e-6 would turn rounding into 6 % noise."""
 
 
 class Normaliser(nn.Module, ABC):
@@ -104,7 +107,7 @@ class WhiteningNormaliser(Normaliser):
         x = x.double()
         mean = x.mean(0)
         variances, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / x.shape[0])
-        scales = floored(variances.clamp_min(0).sqrt())
+        scales = floored(variances.clamp_min(0).sqrt(), NEGLIGIBLE_PRINCIPAL_SCALE)
         self.shift.copy_(mean)
         self.whiten.copy_(axes / scales @ axes.T)
         self.colour.copy_(axes * scales @ axes.T)
@@ -123,10 +126,10 @@ class WhiteningNormaliser(Normaliser):
         return difference @ self.colour
 
 
-def floored(scales: Float[Tensor, "*dims"]) -> Float[Tensor, "*dims"]:
+def floored(scales: Float[Tensor, "*dims"], floor: float = NEGLIGIBLE_SCALE) -> Float[Tensor, "*dims"]:
     """Scales kept away from zero relative to the largest; 1 where all of them are zero (constant data)."""
     largest = scales.max()
-    return torch.where(largest > 0, scales.clamp_min(NEGLIGIBLE_SCALE * largest), torch.ones_like(scales))
+    return torch.where(largest > 0, scales.clamp_min(floor * largest), torch.ones_like(scales))
 
 
 def make_normaliser(name: NormaliserName, d_in: int) -> Normaliser:

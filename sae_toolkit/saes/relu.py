@@ -29,7 +29,7 @@ class ReluSAE(AbstractSAE):
 
         def __post_init__(self) -> None:
             super().__post_init__()
-            if self.l1_coefficient < 0:
+            if not self.l1_coefficient >= 0:
                 raise ValueError(f"ReluSAE: l1_coefficient={self.l1_coefficient} given, but it must not be negative.")
 
     config: Config

@@ -55,9 +55,7 @@ class ColumnOrder:
         self.rows = latents.rows[self.order]
         self.offsets = offsets_of_counts(torch.bincount(latents.indices, minlength=latents.n_columns))
 
-    def sums(
-        self, weights: Float[Tensor, " nnz"], vectors: Float[Tensor, "n_rows d"]
-    ) -> Float[Tensor, "n_columns d"]:
+    def sums(self, weights: Float[Tensor, " nnz"], vectors: Float[Tensor, "n_rows d"]) -> Float[Tensor, "n_columns d"]:
         """For each column the sum of weight * vectors[row] over its entries."""
         return F.embedding_bag(
             self.rows,

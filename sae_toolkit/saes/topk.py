@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import auxk_loss
+from sae_toolkit.saes.auxiliary import auxk_loss, refuse_impossible_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows
@@ -27,6 +27,7 @@ class TopKSAE(AbstractSAE):
 
         def __post_init__(self) -> None:
             super().__post_init__()
+            refuse_impossible_auxk("TopKSAE", aux_coefficient=self.aux_coefficient, k_aux=self.k_aux)
             if not 1 <= self.k <= self.d_sae:
                 raise ValueError(
                     f"TopKSAE: k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE."

@@ -72,9 +72,7 @@ def resample_(
     return latents
 
 
-def forget_moments_(
-    sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]
-) -> None:
+def forget_moments_(sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]) -> None:
     """Sets Adam's running moments of the given latents to zero."""
     for name in ("exp_avg", "exp_avg_sq"):
         for parameter, columns in ((sae.W_dec, False), (sae.W_enc, True), (sae.b_enc, False)):

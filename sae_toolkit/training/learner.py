@@ -1,6 +1,6 @@
 """One SAE on its way: its optimizer, schedule, dead-latent counters and sparsity control, one step at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -35,7 +35,7 @@ class StepResult:
 class Learner:
     """Everything that training one SAE changes."""
 
-    def __init__(self, sae: AbstractSAE, config: LearningConfig, *, n_steps: int, seed: int) -> None:
+    def __init__(self, sae: AbstractSAE, config: LearningConfig, *, n_steps: int, batch_size: int, seed: int) -> None:
         if config.target_l0 is not None and not sae.has_sparsity_penalty:
             raise ValueError(
                 f"target_l0={config.target_l0} asked, but {type(sae).__name__} has no sparsity penalty to steer. "
@@ -44,36 +44,46 @@ class Learner:
         self.sae, self.config, self.n_steps, self.seed = sae, config, n_steps, seed
         device = sae.W_enc.device
         self.optimizer = make_optimizer(sae.parameters(), config)
-        self.dead = DeadLatents(sae.d_sae, dead_after_samples=config.dead_after_samples, device=device)
+        dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 100)
+        self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
         self.control = SparsityControl(config, n_steps=n_steps, device=device)
 
-    def step(self, x: Float[Tensor, "batch d_in"], step: int) -> StepResult:
-        """One optimizer update on one batch of raw activations; `step` counts from 0."""
+    def step(
+        self, x: Float[Tensor, "batch d_in"], step: int, *, before_update: Callable[[StepResult], None]
+    ) -> StepResult:
+        """One optimizer update on one batch of raw activations; `step` counts from 0.
+
+        `before_update` sees loss and gradients while the weights are still those of the step before, and may raise.
+        """
         self.sae.train()
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
         terms = self.sae.loss_terms(x, output, signals)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        norm = self.update_weights_(step)
-        l0 = mean_l0(output)
+        norm = self.shape_gradients_()
+        result = StepResult({name: term.detach() for name, term in terms.items()}, mean_l0(output), norm)
+        before_update(result)
+        self.update_weights_(step)
         self.dead.update(fired_latents(output), x.shape[0])
-        self.control.update(l0, step)
+        self.control.update(result.l0, step)
         self.maybe_resample_(x, step)
-        return StepResult({name: term.detach() for name, term in terms.items()}, l0, norm)
+        return result
 
-    def update_weights_(self, step: int) -> Float[Tensor, ""]:
-        """Project, clip, update, renormalise; returns the gradient norm before clipping."""
+    def shape_gradients_(self) -> Float[Tensor, ""]:
+        """Project and clip; returns the gradient norm before clipping."""
         if self.sae.unit_norm_decoder:
             project_decoder_gradient_(self.sae.W_dec)
         limit = float("inf") if self.config.clip_norm is None else self.config.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.sae.parameters(), limit)
+        return nn.utils.clip_grad_norm_(self.sae.parameters(), limit)
+
+    def update_weights_(self, step: int) -> None:
+        """One Adam update at the scheduled learning rate, then the unit-norm constraint."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimizer.step()
         if self.sae.unit_norm_decoder:
             normalise_rows_(self.sae.W_dec.data)
-        return norm
 
     def learning_rate(self, step: int) -> float:
         """The scheduled learning rate of one step."""
@@ -108,7 +118,9 @@ class Learner:
             keys = {key: key.split(".")[1] for key in state if key.startswith("adam.") and key.endswith("." + name)}
             keys = {key: kind for key, kind in keys.items() if key == f"adam.{kind}.{name}"}
             if keys:
-                self.optimizer.state[parameter] = {kind: state[key].clone() for key, kind in keys.items()}
+                self.optimizer.state[parameter] = {
+                    kind: state[key].to(parameter.device, copy=True) for key, kind in keys.items()
+                }
 
 
 def mean_l0(output: SAEOutput) -> Float[Tensor, ""]:

@@ -19,21 +19,21 @@ class LearningConfig:
     """Share of the run, at its end, over which the learning rate falls linearly to 0."""
     clip_norm: float | None = 1.0
     """Largest global gradient norm; longer gradients are scaled down. None: no clipping."""
-    dead_after_samples: int = 100_000
-    """A latent that has not fired for this many samples counts as dead."""
+    dead_after_samples: int | None = None
+    """A latent that has not fired for this many samples counts as dead. None: 1 % of the run's samples, because a
+    latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
     resample_every_samples: int | None = None
     """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
     target_l0: float | None = None
     """Mean number of active latents that the sparsity penalty is steered to. None: the penalty's weight is fixed."""
-    sparsity_warmup_fraction: float = 0.1
+    sparsity_warmup_fraction: float = 0.6
     """Share of the run over which the sparsity penalty grows (or the L0 target is approached)."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "dead_after_samples"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must be positive.")
-        for name in ("clip_norm", "resample_every_samples", "target_l0"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+        if not self.learning_rate > 0:
+            raise ValueError(f"LearningConfig: learning_rate={self.learning_rate} given, but it must be positive.")
+        for name in ("clip_norm", "dead_after_samples", "resample_every_samples", "target_l0"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given; use a positive value or None.")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -59,7 +60,13 @@ class TrainingRun:
         self.excluded: dict[str, int] = {}
         self.last_good = "none"
         self.learners = {
-            name: Learner(sae, learning.get(name, config.learning), n_steps=config.n_steps, seed=config.seed)
+            name: Learner(
+                sae,
+                learning.get(name, config.learning),
+                n_steps=config.n_steps,
+                batch_size=config.batch_size,
+                seed=config.seed,
+            )
             for name, sae in saes.items()
         }
         self.setup: dict[str, Any] = {
@@ -74,19 +81,20 @@ class TrainingRun:
         if all(bool(sae.normaliser.fitted) for sae in self.saes.values()):
             return
         sample = torch.cat(list(self.samples("initial statistics")))
-        refuse_non_finite_batch(sample, step=0, last_good=self.last_good)
         for sae in self.saes.values():
             initialise_from_data_(sae, sample)
 
     def samples(self, purpose: str) -> Iterator[Float[Tensor, "batch d_in"]]:
         """Raw activations from a stream that serves this purpose alone."""
-        return sample_batches(
+        for x in sample_batches(
             self.source,
             purpose=purpose,
             n_samples=self.config.preparation_samples,
             batch_size=self.config.batch_size,
             seed=self.config.seed,
-        )
+        ):
+            refuse_non_finite_batch(x, step=self.step, last_good=self.last_good)
+            yield x
 
     def advance_(self) -> dict[str, StepResult]:
         """One batch through every SAE."""
@@ -100,13 +108,15 @@ class TrainingRun:
             if device not in on_device:
                 on_device[device] = batch.activations.to(device, torch.float32)
                 refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.last_good)
-            results[name] = learner.step(on_device[device], self.step)
-            if not bool(torch.isfinite(results[name].loss() + results[name].gradient_norm)):
-                refuse_non_finite_step(
-                    name, learner.sae, results[name].terms, step=self.step + 1, last_good=self.last_good
-                )
+            results[name] = learner.step(
+                on_device[device], self.step, before_update=partial(self.refuse_divergence, name, learner.sae)
+            )
         self.step += 1
         return results
+
+    def refuse_divergence(self, name: str, sae: AbstractSAE, result: StepResult) -> None:
+        if not bool(torch.isfinite(result.loss() + result.gradient_norm)):
+            refuse_non_finite_step(name, sae, result.terms, step=self.step + 1, last_good=self.last_good)
 
     def calibrate_(self) -> None:
         for sae in self.saes.values():

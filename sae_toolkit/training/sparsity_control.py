@@ -24,34 +24,44 @@ LOG_WEIGHT_LIMIT = 12.0
 
 
 class SparsityControl:
-    """The factor on an SAE's sparsity penalty: a warm-up to 1, or feedback towards `target_l0`."""
+    """The factor on an SAE's sparsity penalty: a warm-up to 1, or feedback towards `target_l0`.
+
+    With a target, the L0 asked for falls geometrically from that of the first batch to the target over the warm-up: an
+    abrupt demand makes the weight overshoot, and what it kills then stays dead.
+    """
 
     def __init__(self, config: LearningConfig, *, n_steps: int, device: torch.device) -> None:
         self.config = config
         self.n_steps = n_steps
         self.log_weight = torch.zeros((), device=device)
+        self.initial_l0 = torch.zeros((), device=device)
         self.smoothed_l0 = torch.zeros((), device=device)
+
+    def progress(self, step: int) -> float:
+        """From 0 to 1 over the warm-up."""
+        return warmup_factor(step, self.n_steps, warmup_fraction=self.config.sparsity_warmup_fraction)
 
     def weight(self, step: int) -> Float[Tensor, ""]:
         """What multiplies the penalty at this step."""
-        factor = warmup_factor(step, self.n_steps, warmup_fraction=self.config.sparsity_warmup_fraction)
-        return self.log_weight.exp() * factor
+        if self.config.target_l0 is None:
+            return self.log_weight.exp() * self.progress(step)
+        return self.log_weight.exp()
 
     def update(self, l0: Float[Tensor, ""], step: int) -> None:
         """Takes in the mean number of active latents of one batch; nothing to do without a target."""
         if self.config.target_l0 is None:
             return
         if step == 0:
+            self.initial_l0.copy_(l0.clamp_min(self.config.target_l0))
             self.smoothed_l0.copy_(l0)
         self.smoothed_l0.lerp_(l0, 1 - SMOOTHING)
-        progress = warmup_factor(step, self.n_steps, warmup_fraction=self.config.sparsity_warmup_fraction)
-        if progress >= 1:
-            excess = (self.smoothed_l0.clamp_min(1e-3)).log() - log(self.config.target_l0)
-            self.log_weight.add_(excess.clamp(-1, 1), alpha=GAIN).clamp_(-LOG_WEIGHT_LIMIT, LOG_WEIGHT_LIMIT)
+        asked = self.initial_l0.log().lerp(torch.full_like(l0, log(self.config.target_l0)), self.progress(step))
+        excess = self.smoothed_l0.clamp_min(1e-3).log() - asked
+        self.log_weight.add_(excess.clamp(-1, 1), alpha=GAIN).clamp_(-LOG_WEIGHT_LIMIT, LOG_WEIGHT_LIMIT)
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"log_weight": self.log_weight, "smoothed_l0": self.smoothed_l0}
+        return {"log_weight": self.log_weight, "initial_l0": self.initial_l0, "smoothed_l0": self.smoothed_l0}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.log_weight.copy_(state["log_weight"])
-        self.smoothed_l0.copy_(state["smoothed_l0"])
+        for name, tensor in self.state_dict().items():
+            tensor.copy_(state[name])

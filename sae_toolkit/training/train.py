@@ -87,7 +87,7 @@ def refuse_unusable(
                 f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives activations of width {source.d_in}. "
                 f"Build it with d_in={source.d_in}."
             )
-        if name != name.strip() or not name or "/" in name:
+        if name != name.strip() or name in ("", ".", "..") or "/" in name:
             raise ValueError(f"train: {name!r} cannot name an SAE, because it becomes a folder name; use plain words.")
     for name in learning:
         if name not in saes:

@@ -18,11 +18,14 @@ class Watch:
     """Turns steps into log records; whatever goes wrong in here never stops the training."""
 
     def __init__(self, log: Log | None, log_every_steps: int, probe: Probe | None, probe_every_steps: int) -> None:
+        for name, every in (("log_every_steps", log_every_steps), ("probe_every_steps", probe_every_steps)):
+            if every < 1:
+                raise ValueError(f"train: {name}={every} given, but it must be at least 1.")
         self.log, self.log_every_steps = log, log_every_steps
         self.probe, self.probe_every_steps = probe, probe_every_steps
         self.started = time.perf_counter()
         self.first_step: int | None = None
-        self.failed = False
+        self.failed: set[str] = set()
 
     def report(self, run: TrainingRun, results: Mapping[str, StepResult]) -> None:
         """Logs (and probes) the steps that are due, and always the last one."""
@@ -32,16 +35,20 @@ class Watch:
         probing = self.probe is not None and (last or run.step % self.probe_every_steps == 0)
         if self.log is None or not (last or probing or run.step % self.log_every_steps == 0):
             return
-        record = self.record(run, results)
-        if probing and self.probe is not None:
+        log, probe, record = self.log, self.probe, self.record(run, results)
+        if probing and probe is not None:
             run.calibrate_()
-            record["probe"] = probed(self.probe, run.saes)
+            self.attempt("the probe", lambda: record.update(probe=probed(probe, run.saes)))
+        self.attempt("logging", lambda: log(record))
+
+    def attempt(self, what: str, call: Callable[[], None]) -> None:
+        """Calls; a failure is warned about once and ignored, because the run is worth more than its record."""
         try:
-            self.log(record)
+            call()
         except Exception as error:
-            if not self.failed:
-                warnings.warn(f"logging failed and is ignored from here on: {error!r}", stacklevel=2)
-            self.failed = True
+            if what not in self.failed:
+                warnings.warn(f"{what} failed and is ignored from here on: {error!r}", stacklevel=2)
+            self.failed.add(what)
 
     def record(self, run: TrainingRun, results: Mapping[str, StepResult]) -> LogRecord:
         """Plain numbers: the only place where the loop waits for the device."""

@@ -1,0 +1,196 @@
+"""The `sae-toolkit` command: list, run, verify and copy recipes; re-render a report; describe a checkpoint."""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sae_toolkit import config as configs
+from sae_toolkit.recipe import Recipe, load_recipe, recipe_names
+
+if TYPE_CHECKING:
+    from sae_toolkit.report import Report
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; a wrong input is one line on stderr and exit status 2, never a traceback."""
+    options, rest = make_parser().parse_known_args(arguments)
+    if rest and options.command != "run":
+        return fail(f"unknown argument {rest[0]!r} for {options.command}.", 2)
+    from sae_toolkit.training import TrainingInterrupted  # noqa: PLC0415 - torch is slow to import, --help need not wait
+
+    try:
+        status: int = options.act(options, rest)
+        return status
+    except ValueError as error:
+        return fail(str(error), 2)
+    except OSError as error:
+        return fail(f"{error.strerror or error}: {error.filename or options.__dict__.get('output', '')}", 1)
+    except TrainingInterrupted as stop:
+        return fail(f"{stop}\nContinue with the same command and --resume.", 128 + stop.signal_number)
+    except KeyboardInterrupt:
+        return fail("stopped.", 128 + signal.SIGINT)
+
+
+def fail(message: str, status: int) -> int:
+    """An error message and the exit status to return."""
+    print(f"sae-toolkit: error: {message}", file=sys.stderr)
+    return status
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The commands and their options; a recipe's own fields are read from what is left over."""
+    parser = argparse.ArgumentParser(prog="sae-toolkit", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    listing = commands.add_parser("list", help="the recipes and what each demonstrates")
+    listing.set_defaults(act=list_recipes)
+    run = commands.add_parser("run", help="run a recipe: --any.field VALUE changes its config")
+    run.add_argument("recipe", help="name of a shipped recipe, or path of a recipe file")
+    run.add_argument("--output", required=True, type=Path, help="folder for report, log and checkpoints")
+    run.add_argument("--smoke", action="store_true", help="the smallest honest run")
+    run.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the folder")
+    run.add_argument("--seed", type=int, help="seed of world, SAEs and data order")
+    run.set_defaults(act=run_recipe)
+    verify = commands.add_parser("verify", help="rerun a recipe and compare with its expected numbers")
+    verify.add_argument("recipe")
+    verify.add_argument("--smoke", action="store_true", help="verify the smallest run")
+    verify.add_argument("--seed", type=int, help="verify with another seed than the published one")
+    verify.add_argument("--output", type=Path, help="keep report and checkpoints here")
+    verify.set_defaults(act=verify_recipe)
+    copy = commands.add_parser("copy", help="copy a recipe to a file of your own, to be changed and run")
+    copy.add_argument("recipe")
+    copy.add_argument("file", type=Path)
+    copy.set_defaults(act=copy_recipe)
+    report = commands.add_parser("report", help="render report.html again from the report.json of a run")
+    report.add_argument("folder", type=Path)
+    report.set_defaults(act=render_report)
+    info = commands.add_parser("info", help="what a checkpoint is and where it comes from")
+    info.add_argument("checkpoint")
+    info.set_defaults(act=describe_checkpoint)
+    return parser
+
+
+def list_recipes(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Name and claim of every shipped recipe."""
+    names = recipe_names()
+    for name in names:
+        print(f"{name:<{max(map(len, names))}}  {load_recipe(name).claim}")
+    return 0
+
+
+def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Runs a recipe with its config changed as asked, and says where the report is."""
+    recipe = load_recipe(options.recipe)
+    config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
+    if options.seed is not None:
+        config = replace(config, seed=options.seed)
+    report = carry_out(recipe, config, options.output, resume=options.resume)
+    print_summary(report)
+    print(f"report: {options.output / 'report.html'}")
+    return 0
+
+
+def field_values(rest: Sequence[str]) -> dict[str, str]:
+    """`--a.b value` and `--a.b=value` as {"a.b": "value"}."""
+    values: dict[str, str] = {}
+    parts = list(rest)
+    while parts:
+        name, equals, value = parts.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{name!r} is not understood; config fields are given as --name value.")
+        if not equals:
+            if not parts:
+                raise ValueError(f"{name} needs a value.")
+            value = parts.pop(0)
+        values[name.removeprefix("--").replace("-", "_")] = value
+    return values
+
+
+def carry_out(recipe: Recipe, config: Any, output: Path, *, resume: bool) -> "Report":
+    """Runs `main`, adds the verdict on the expected numbers, and writes the report."""
+    from sae_toolkit.loggers import ProgressLog  # noqa: PLC0415
+    from sae_toolkit.run_folder import RunFolder  # noqa: PLC0415
+
+    output.mkdir(parents=True, exist_ok=True)
+    with ProgressLog(recipe.name) as progress:
+        report: Report = recipe.module.main(config, RunFolder(output, resume=resume, watchers=(progress,)))
+    report = report.checked_against(recipe.expectations(config))
+    report.write(output)
+    return report
+
+
+def verify_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Exit status 0 only when every expected number is met; each missed one is named."""
+    recipe = load_recipe(options.recipe)
+    config = recipe.config(smoke=options.smoke)
+    if options.seed is not None:
+        config = replace(config, seed=options.seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        report = carry_out(recipe, config, options.output or Path(temporary), resume=False)
+    print_summary(report)
+    for result in report.expected:
+        print(result)
+    if not report.expected:
+        return fail(f"{recipe.name} publishes no expected numbers, so there is nothing to verify.", 1)
+    missed = [result for result in report.expected if not result.passed]
+    print(f"{len(report.expected) - len(missed)} of {len(report.expected)} expected numbers met")
+    return 1 if missed else 0
+
+
+def copy_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Copies the file; an existing one is never overwritten."""
+    recipe = load_recipe(options.recipe)
+    if options.file.exists():
+        raise ValueError(f"{options.file} exists already; choose another file name.")
+    options.file.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(recipe.path, options.file)
+    print(f"copied {recipe.name} to {options.file}; run it with: sae-toolkit run {options.file} --output DIR")
+    return 0
+
+
+def render_report(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Writes report.html anew from what the run stored."""
+    from sae_toolkit.report import read_report  # noqa: PLC0415
+
+    report = read_report(options.folder)
+    report.write(options.folder)
+    print_summary(report)
+    print(f"report: {options.folder / 'report.html'}")
+    return 0
+
+
+def describe_checkpoint(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Variant, config, size and hash of a saved SAE."""
+    from sae_toolkit.checkpoint import load, weights_sha256  # noqa: PLC0415
+
+    sae = load(options.checkpoint)
+    print(f"{type(sae).__name__}: {sae.d_in} -> {sae.d_sae} latents")
+    for name, value in configs.to_json(sae.config).items():
+        print(f"  {name} = {value}")
+    print(f"  parameters and buffers: {sum(tensor.numel() for tensor in sae.state_dict().values()):,}")
+    print(f"  weights SHA-256: {weights_sha256(sae)}")
+    return 0
+
+
+def print_summary(report: "Report") -> None:
+    """The headline scores of every SAE as a table."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    headline = ("mean_matched_cosine", "recall_at_0.9", "explained_variance", "l0", "dead_fraction")
+    found = {(named.sae, named.name): named.score for named in report.scores}
+    shown = [name for name in headline if any(score == name for _, score in found)]
+    table = Table("SAE", *shown)
+    for sae in report.saes:
+        cells = [found.get((sae.name, name)) for name in shown]
+        table.add_row(sae.name, *("" if score is None else f"{score.value:.4g}" for score in cells))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""What chance scores and what perfect knowledge scores: dictionaries nobody trained, judged like an SAE.
+
+Floors: random directions, rows of the data, principal and independent components, spherical k-means, shuffled data, an
+untrained SAE. Ceilings: the true directions, read out linearly, by pursuit and by the lasso.
+"""
+
+import copy
+from collections.abc import Callable, Collection
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso
+from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
+from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
+from sae_toolkit.seeding import generator_for
+
+FLOOR = "floor/random"
+"""The floor of every `Score` unless another one is stated."""
+CEILING = "ceiling/true_omp_2k"
+"""Perfect knowledge of the directions and room for more than k of them, since real samples vary in how many fire."""
+
+
+class FixedDictionary(AbstractDictionary):
+    """Fixed unit directions D, an offset o and a coder: x is approximated by z D + o, with z = coder(x - o)."""
+
+    def __init__(
+        self, directions: Float[Tensor, "w d_in"], *, coder: Coder, offset: Float[Tensor, " d_in"] | None = None
+    ) -> None:
+        self.d_sae, self.d_in = directions.shape
+        length = directions.norm(dim=1, keepdim=True)
+        self.directions = (directions / torch.where(length > 0, length, 1.0)).detach()
+        self.offset = torch.zeros_like(self.directions[0]) if offset is None else offset.detach()
+        self.coder = coder
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        centred = x.reshape(-1, self.d_in).to(self.directions.dtype) - self.offset
+        latents = self.coder.encode(centred, self.directions).reshape_batch(x.shape[:-1])
+        return SAEOutput(reconstruction=latents.combine(self.directions) + self.offset, latent_acts=latents)
+
+    def decoder_directions(self) -> Float[Tensor, "w d_in"]:
+        return self.directions
+
+
+def random_directions(w: int, d_in: int, *, seed: int) -> Float[Tensor, "w d_in"]:
+    """Uniform on the sphere."""
+    directions = torch.randn(w, d_in, generator=generator_for(seed, "random control"))
+    length: Tensor = directions.norm(dim=1, keepdim=True)
+    return directions / length
+
+
+def data_rows(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> Float[Tensor, "w d_in"]:
+    """Centred samples, drawn without replacement; samples at the mean have no direction and are passed over."""
+    centred = sample - sample.mean(0)
+    usable = centred[centred.norm(dim=1) > 0]
+    if len(usable) < w:
+        raise ValueError(f"data_rows: {w} rows asked, but the sample has {len(usable)} usable ones. Give a larger one.")
+    return usable[torch.randperm(len(usable), generator=generator_for(seed, "data row control"))[:w]]
+
+
+def shuffled_rows(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> Float[Tensor, "w d_in"]:
+    """Rows of the data after each dimension was permuted on its own: its marginals without its structure."""
+    generator = generator_for(seed, "shuffled control")
+    order = torch.rand(sample.shape, generator=generator).argsort(dim=0)
+    return data_rows(sample.gather(0, order), w, seed=seed)
+
+
+def untrained(sae: AbstractSAE, sample: Float[Tensor, "batch d_in"], *, seed: int) -> AbstractSAE:
+    """The same SAE freshly initialised: only the normaliser and b_dec (statistics of the data) are kept."""
+    initial = type(sae)(sae.config, seed=seed)
+    initial.normaliser = copy.deepcopy(sae.normaliser)
+    initial.to(sae.b_dec.device)
+    with torch.no_grad():
+        initial.b_dec.copy_(sae.b_dec)
+        initial.eval()
+        initial.calibrate_([sample.to(sae.b_dec.device)])
+    return initial
+
+
+def standard_controls(
+    sae: AbstractDictionary,
+    sample: Float[Tensor, "batch d_in"],
+    *,
+    k: int,
+    seed: int,
+    directions: Float[Tensor, "n_features d_in"] | None = None,
+    bias: Float[Tensor, " d_in"] | None = None,
+    lasso_penalty: float = 0.1,
+    leave_out: Collection[str] = (),
+) -> dict[str, AbstractDictionary]:
+    """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
+
+    Floors express x - mean by the k largest correlations. Principal and independent components come with both signs
+    and may be fewer than d_sae. `bias` is what the world adds to every sample; `lasso_penalty` is in units of its
+    coefficients. `leave_out` names floors not worth their time (ICA needs minutes above d_in = 500).
+    """
+    sample = sample.detach().cpu().float()
+    w, mean = sae.d_sae, sample.mean(0)
+    builders: dict[str, Callable[[], Tensor]] = {
+        FLOOR: lambda: random_directions(w, sae.d_in, seed=seed),
+        "floor/data_rows": lambda: data_rows(sample, w, seed=seed),
+        "floor/shuffled_rows": lambda: shuffled_rows(sample, w, seed=seed),
+        "floor/pca": lambda: pca_directions(sample, w),
+        "floor/ica": lambda: ica_directions(sample, w, seed=seed),
+        "floor/kmeans": lambda: kmeans_directions(sample, w, seed=seed),
+    }
+    known = [*builders, "floor/untrained"]
+    unknown = [name for name in leave_out if name not in known]
+    if unknown:
+        raise ValueError(f"standard_controls: leave_out={unknown} given; choose among {', '.join(known)}.")
+    controls: dict[str, AbstractDictionary] = {
+        name: FixedDictionary(build(), coder=LinearTopK(k), offset=mean)
+        for name, build in builders.items()
+        if name not in leave_out
+    }
+    if isinstance(sae, AbstractSAE) and "floor/untrained" not in leave_out:
+        controls["floor/untrained"] = untrained(sae, sample, seed=seed)
+    if directions is not None:
+        controls |= ceilings(directions, k=k, bias=bias, lasso_penalty=lasso_penalty)
+    return controls
+
+
+def ceilings(
+    directions: Float[Tensor, "n_features d_in"],
+    *,
+    k: int,
+    bias: Float[Tensor, " d_in"] | None = None,
+    lasso_penalty: float = 0.1,
+) -> dict[str, AbstractDictionary]:
+    """The true directions with four coders, from the best tied linear encoder to near-exact inference."""
+    coders = {
+        "ceiling/true_topk": LinearTopK(k),
+        "ceiling/true_omp": MatchingPursuit(k),
+        CEILING: MatchingPursuit(2 * k),
+        "ceiling/true_lasso": NonnegativeLasso(lasso_penalty),
+    }
+    return {name: FixedDictionary(directions, coder=coder, offset=bias) for name, coder in coders.items()}

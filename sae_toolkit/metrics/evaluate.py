@@ -1,0 +1,156 @@
+"""One pass over held-out data feeds every metric of every dictionary."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
+from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.metrics.co_firing import first_rows
+from sae_toolkit.metrics.detection import LatentDetection
+from sae_toolkit.metrics.interference import Interference
+from sae_toolkit.metrics.leakage import Leakage
+from sae_toolkit.metrics.metric import Metric
+from sae_toolkit.metrics.reconstruction import Reconstruction
+from sae_toolkit.metrics.recovery import FeatureRecovery
+from sae_toolkit.metrics.saelens import SAELensRecovery
+from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.sparsity import Sparsity
+from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
+from sae_toolkit.sparse_rows import SparseRows
+
+Scores = dict[str, Score]
+
+
+def default_metrics(source: ActivationSource) -> list[Metric]:
+    """What can be asked anywhere and, of a source whose features are known, what needs them."""
+    metrics: list[Metric] = [Reconstruction(), Sparsity(), Interference()]
+    if isinstance(source, SuperpositionSource):
+        truth = (FeatureRecovery, LatentDetection, Leakage, SAELensRecovery)
+        metrics += [metric(source.directions) for metric in truth]
+    return metrics
+
+
+def evaluate(
+    saes: AbstractDictionary | Mapping[str, AbstractDictionary],
+    source: ActivationSource,
+    *,
+    n_samples: int,
+    metrics: Callable[[], list[Metric]] | None = None,
+    seed: int = 0,
+    batch_size: int = 1024,
+) -> dict[str, Scores]:
+    """Scores by dictionary (a single one is called "sae") and by score name, over n_samples of the eval split.
+
+    A stream that ends earlier ends the evaluation; every Score tells its n. `metrics` builds a fresh list for each
+    dictionary; without it, `default_metrics`. Nothing is left changed: weights, training mode, global generators.
+    """
+    if n_samples < 1:
+        raise ValueError(f"evaluate: n_samples={n_samples} asked, but at least 1 sample is needed.")
+    named = dict(saes) if isinstance(saes, Mapping) else {"sae": saes}
+    fed = {name: default_metrics(source) if metrics is None else metrics() for name in named}
+    n_seen = 0
+    with torch.no_grad(), inference_mode_of(named.values()):
+        devices = {name: sae.decoder_directions().device for name, sae in named.items()}
+        for whole in source.stream(batch_size, seed=seed, split="eval"):
+            batch = on_cpu(first_samples(whole, n_samples - n_seen))
+            for name, sae in named.items():
+                output = output_on_cpu(sae.forward(batch.activations.to(devices[name])))
+                for metric in fed[name]:
+                    metric.update(batch, output)
+            n_seen += len(batch.activations)
+            if n_seen >= n_samples:
+                break
+        if n_seen == 0:
+            raise ValueError("evaluate: the eval split gave no sample, so there is nothing to score. Check the source.")
+        return {name: all_scores(fed[name], sae) for name, sae in named.items()}
+
+
+def all_scores(metrics: Iterable[Metric], sae: AbstractDictionary) -> Scores:
+    """The scores of several metrics in one dictionary; two of the same name are an error."""
+    scores: Scores = {}
+    for metric in metrics:
+        computed = metric.compute(sae)
+        twice = scores.keys() & computed.keys()
+        if twice:
+            raise ValueError(
+                f"evaluate: {type(metric).__name__} gives {sorted(twice)}, which another metric gives too."
+            )
+        scores |= computed
+    return scores
+
+
+def with_reference(scores: Scores, floor_scores: Scores | None, ceiling_scores: Scores | None = None) -> Scores:
+    """The same scores with the floor and ceiling that a control and a perfect dictionary reached on the same data.
+
+    The floor is the random dictionary (`controls.FLOOR`) unless the report says otherwise. A reference whose definition
+    id differs is no reference and is refused.
+    """
+    return {
+        name: replace(
+            score,
+            floor=score.floor if floor_scores is None else reference(score, floor_scores.get(name)),
+            ceiling=score.ceiling if ceiling_scores is None else reference(score, ceiling_scores.get(name)),
+        )
+        for name, score in scores.items()
+    }
+
+
+def reference(score: Score, other: Score | None) -> float | None:
+    """The value of the same definition on another dictionary; None where it was not computed."""
+    if other is None:
+        return None
+    if other.id != score.id:
+        raise ValueError(f"with_reference: {score.id} and {other.id} are different definitions. Evaluate both anew.")
+    return other.value
+
+
+@contextmanager
+def inference_mode_of(saes: Iterable[AbstractDictionary]) -> Iterator[None]:
+    """Every module in eval mode inside; each one's own mode is put back afterwards, also after an error."""
+    modules = [module for sae in saes if isinstance(sae, nn.Module) for module in sae.modules()]
+    modes = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.training = False
+        yield
+    finally:
+        for module, mode in zip(modules, modes, strict=True):
+            module.training = mode
+
+
+def first_samples(batch: ActivationBatch, n: int) -> ActivationBatch:
+    """The first n samples of a batch."""
+    if len(batch.activations) <= n:
+        return batch
+    return batch._replace(
+        activations=batch.activations[:n],
+        token_ids=None if batch.token_ids is None else batch.token_ids[:n],
+        positions=None if batch.positions is None else batch.positions[:n],
+        document_ids=None if batch.document_ids is None else batch.document_ids[:n],
+        coefficients=None if batch.coefficients is None else first_rows(batch.coefficients, n),
+    )
+
+
+def on_cpu(batch: ActivationBatch) -> ActivationBatch:
+    """Metrics sum in float64, which not every accelerator has."""
+    return batch._replace(
+        activations=batch.activations.cpu(),
+        token_ids=None if batch.token_ids is None else batch.token_ids.cpu(),
+        positions=None if batch.positions is None else batch.positions.cpu(),
+        document_ids=None if batch.document_ids is None else batch.document_ids.cpu(),
+        coefficients=None if batch.coefficients is None else rows_on_cpu(batch.coefficients),
+    )
+
+
+def output_on_cpu(output: SAEOutput) -> SAEOutput:
+    """Latents as sparse rows, so that no metric has to look for the nonzeros again."""
+    return SAEOutput(output.reconstruction.cpu(), rows_on_cpu(output.sparse_latents()))
+
+
+def rows_on_cpu(rows: SparseRows) -> SparseRows:
+    """The same rows in main memory."""
+    return SparseRows(rows.values.cpu(), rows.indices.cpu(), rows.offsets.cpu(), rows.shape)

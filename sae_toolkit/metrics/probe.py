@@ -1,0 +1,87 @@
+"""What a supervised linear readout of the activations knows: the ceiling of any linear encoder, not of an SAE."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int
+from torch import Tensor
+
+from sae_toolkit.activations.source import ActivationSource, Split
+from sae_toolkit.metrics.bootstrap import mean_score
+from sae_toolkit.metrics.co_firing import Column, coefficients_of, columns_of, first_rows
+from sae_toolkit.metrics.detection import Levels
+from sae_toolkit.metrics.score import Score
+
+RIDGE = 1e-4
+"""Relative to the mean variance per dimension."""
+FEATURES_AT_ONCE = 64
+
+
+class LabelledSample(NamedTuple):
+    """Activations and, for each feature, the samples on which it fires."""
+
+    activations: Float64[Tensor, "n_samples d_in"]
+    features: list[Column]
+
+
+def linear_probe(
+    source: ActivationSource, *, n_train: int = 20_000, n_eval: int = 20_000, seed: int = 0, batch_size: int = 1024
+) -> dict[str, Score]:
+    """One ridge regression per feature of "coefficient != 0" on the activation, fitted and tuned on the train split.
+
+    `probe_f1`: F1 on the eval split at the threshold of highest F1 on the train split. `probe_auroc`: on the eval one.
+    Means over the features that fire in the eval samples (AUROC: and are off in some).
+    """
+    train = labelled_sample(source, n_train, seed=seed, split="train", batch_size=batch_size)
+    held_out = labelled_sample(source, n_eval, seed=seed, split="eval", batch_size=batch_size)
+    mean = train.activations.mean(0)
+    centred = train.activations - mean
+    covariance = centred.T @ centred
+    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+    solver = torch.linalg.solve(covariance + ridge, centred.T)  # [d_in n_train]
+    f1, auroc = (torch.full((len(train.features),), torch.nan, dtype=torch.float64) for _ in range(2))
+    for chunk in torch.split(torch.arange(len(train.features)), FEATURES_AT_ONCE):
+        labels = indicators(train, chunk)
+        weights = solver @ (labels - labels.mean(0))
+        fitted = centred @ weights + labels.mean(0)
+        scores = (held_out.activations - mean) @ weights + labels.mean(0)
+        for i, feature in enumerate(chunk.tolist()):
+            threshold = dense_levels(fitted[:, i], train.features[feature]).best_threshold()
+            levels = dense_levels(scores[:, i], held_out.features[feature])
+            f1[feature], auroc[feature] = levels.f1_over(threshold), levels.auroc()
+    return {"probe_f1": mean_score(f1, id="probe_f1/v1"), "probe_auroc": mean_score(auroc, id="probe_auroc/v1")}
+
+
+def labelled_sample(
+    source: ActivationSource, n_samples: int, *, seed: int, split: Split, batch_size: int
+) -> LabelledSample:
+    """The first n_samples of a split, or as many as it has."""
+    activations: list[Tensor] = []
+    kept: list[tuple[Tensor, Tensor, Tensor]] = []
+    n_seen = n_features = 0
+    for batch in source.stream(batch_size, seed=seed, split=split):
+        n = min(len(batch.activations), n_samples - n_seen)
+        head = first_rows(coefficients_of(batch), n)
+        activations.append(batch.activations[:n].cpu().double())
+        kept.append(((head.rows + n_seen).cpu(), head.indices.cpu(), head.values.cpu()))
+        n_seen, n_features = n_seen + n, head.n_columns
+        if n_seen >= n_samples:
+            break
+    if n_seen == 0:
+        raise ValueError(f"linear_probe: the {split} split gave no sample. Check the source, and n_train and n_eval.")
+    return LabelledSample(torch.cat(activations), columns_of(kept, n_features))
+
+
+def indicators(sample: LabelledSample, features: Int[Tensor, " chunk"]) -> Float64[Tensor, "n_samples chunk"]:
+    """1 where the feature fires."""
+    labels = torch.zeros(len(sample.activations), len(features), dtype=torch.float64)
+    for i, feature in enumerate(features.tolist()):
+        labels[torch.from_numpy(sample.features[feature].samples).long(), i] = 1.0
+    return labels
+
+
+def dense_levels(scores: Float64[Tensor, " n_samples"], feature: Column) -> Levels:
+    """Levels of scores that are hardly ever 0."""
+    values = scores.numpy()
+    return Levels(Column(np.arange(len(values)), values), feature, len(values))

@@ -1,0 +1,72 @@
+"""Finding, loading and checking recipes: Python files with a claim, a `Config`, a `SMOKE` config and `main`."""
+
+import dataclasses
+import difflib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+PACKAGED = Path(__file__).parent / "recipes"
+"""Inside an installed wheel."""
+CHECKOUT = Path(__file__).parent.parent / "recipes"
+"""Beside the package in a source checkout."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One loaded recipe."""
+
+    name: str
+    path: Path
+    module: ModuleType
+
+    @property
+    def claim(self) -> str:
+        """The first paragraph of its docstring."""
+        return " ".join((self.module.__doc__ or "").strip().split("\n\n")[0].split())
+
+    def config(self, *, smoke: bool) -> Any:
+        return self.module.SMOKE if smoke else self.module.Config()
+
+    def expectations(self, config: Any) -> tuple[Any, ...]:
+        """The published expected numbers for this config; they hold for any seed, and for no other change."""
+        for published, expected in (
+            (self.module.Config(), self.module.EXPECTED),
+            (self.module.SMOKE, self.module.SMOKE_EXPECTED),
+        ):
+            if dataclasses.replace(config, seed=published.seed) == published:
+                return tuple(expected)
+        return ()
+
+
+def recipe_folder() -> Path:
+    """Where the shipped recipes are."""
+    return PACKAGED if PACKAGED.is_dir() else CHECKOUT
+
+
+def recipe_names() -> list[str]:
+    """Every shipped recipe, by file name."""
+    return sorted(path.stem for path in recipe_folder().glob("*.py") if path.stem != "__init__")
+
+
+def load_recipe(name_or_file: str) -> Recipe:
+    """A shipped recipe by name, or any recipe by the path of its file."""
+    is_file = name_or_file.endswith(".py")
+    path = Path(name_or_file) if is_file else recipe_folder() / f"{name_or_file}.py"
+    if not path.is_file():
+        names = recipe_names()
+        nearest = difflib.get_close_matches(name_or_file, names, n=1, cutoff=0.0)
+        hint = f" Did you mean {nearest[0]}?" if nearest and not is_file else ""
+        raise ValueError(f"no recipe {name_or_file!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .py.")
+    spec = importlib.util.spec_from_file_location(f"sae_toolkit_recipe_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    spec.loader.exec_module(module)
+    missing = [part for part in ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "main") if part not in vars(module)]
+    if missing:
+        raise ValueError(f"{path} is no recipe: it lacks {', '.join(missing)}. Copy one with `sae-toolkit copy`.")
+    return Recipe(path.stem, path, module)

@@ -1,0 +1,74 @@
+"""How often each latent fires, on a logarithmic axis, with a place of its own for latents that never do."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_toolkit.metrics.sparsity import DENSE_RATE
+from sae_toolkit.report.report import FigurePanel
+from sae_toolkit.report.style import SENTINEL, series
+from sae_toolkit.report.svg import drawn_as_svg, short, small_multiples
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+BIN = 0.125
+"""In powers of ten."""
+
+
+def density_panel(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: int) -> FigurePanel:
+    """The figure with its words."""
+    return FigurePanel(
+        title="How often latents fire",
+        caption=f"Share of {n_samples:,} held-out samples in which each latent fires. The hatched bar on the left counts "
+        "dead latents, which never fired; right of the dotted line are dense ones, which fire in more than 10 % of "
+        "samples. Good: one hill shaped like the true firing rates, no hatched bar, nothing dense. "
+        "A tall hatched bar is wasted width; a hill at the right end is a latent used as an offset.",
+        svg=density(firing_rates, n_samples=n_samples),
+    )
+
+
+@drawn_as_svg
+def density(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: int) -> "matplotlib.figure.Figure":
+    """One plot per SAE (name -> share of the `n_samples` in which each latent fired) on common axes."""
+    if not firing_rates:
+        raise ValueError("density: no SAE given. Give {name: firing rate per latent}.")
+    rates = {name: r.detach().cpu().double().numpy() for name, r in firing_rates.items()}
+    rarest = min([0.01] + [float(r[r > 0].min()) for r in rates.values() if (r > 0).any()])
+    first = np.floor(np.log10(rarest))
+    edges = np.arange(first, BIN / 2, BIN)
+    figure, axes = small_multiples(len(rates), height=1.9)
+    for i, ((name, values), axis) in enumerate(zip(rates.items(), axes, strict=True)):
+        counts, _ = np.histogram(np.log10(values[values > 0]).clip(edges[0], 0), bins=edges)
+        axis.stairs(counts, edges, fill=True, color=series(i), alpha=0.85)
+        n_dead = int((values == 0).sum())
+        axis.bar(first - 0.45, n_dead, width=0.5, facecolor="none", edgecolor=series(i), hatch="////", linewidth=1)
+        axis.annotate(
+            f"{n_dead:,}",
+            (first - 0.45, n_dead),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="center",
+            va="bottom",
+            fontsize=7.5,
+            color=SENTINEL["muted"],
+        )
+        axis.axvline(np.log10(DENSE_RATE), color=SENTINEL["muted"], linewidth=1, linestyle=":")
+        axis.set_title(short(name, 40))
+        powers = np.arange(first, 1)
+        axis.set_xticks([first - 0.45, *powers], ["dead", *(power_of_ten(int(p)) for p in powers)])
+        axis.set_xlabel("share of samples in which a latent fires")
+        axis.set_ylabel("latents")
+        axis.label_outer(remove_inner_ticks=False)
+        axis.tick_params(labelbottom=True)
+    return figure
+
+
+def power_of_ten(power: int) -> str:
+    """1, 0.1, 0.01, then 10⁻³, ..."""
+    if power >= -2:
+        return f"{10.0**power:g}"
+    return "10⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(-power))

@@ -1,0 +1,82 @@
+"""The few scores that a reader looks at first: what they are called, what they ask, which way is up."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import isnan
+from typing import Literal
+
+from sae_toolkit.report.expectation import ControlScore, NamedScore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """One score that gets a card."""
+
+    name: str
+    label: str
+    question: str
+    better: Literal["higher", "lower", "neither"]
+
+
+HEADLINES = (
+    Headline(
+        name="mean_matched_cosine",
+        label="Mean matched cosine",
+        question="How well does each true feature's own latent point along it?",
+        better="higher",
+    ),
+    Headline(
+        name="recall_at_0.9",
+        label="Recall at 0.9",
+        question="What share of true features has a latent of its own within cosine 0.9?",
+        better="higher",
+    ),
+    Headline(
+        name="explained_variance",
+        label="Explained variance",
+        question="How much of the activations comes back?",
+        better="higher",
+    ),
+    Headline(
+        name="ce_recovered_zero",
+        label="Loss recovered",
+        question="How much of the model's loss survives, against zeroing its activations?",
+        better="higher",
+    ),
+    Headline(
+        name="ce_recovered_mean",
+        label="Loss recovered (mean)",
+        question="How much of the model's loss survives, against their mean?",
+        better="higher",
+    ),
+    Headline(name="l0", label="L0", question="How many latents fire per sample?", better="neither"),
+    Headline(
+        name="dead_fraction",
+        label="Dead latents",
+        question="What share of latents never fired on held-out data?",
+        better="lower",
+    ),
+)
+BY_NAME = {headline.name: headline for headline in HEADLINES}
+
+
+def label(name: str) -> str:
+    """A score's name for reading."""
+    return BY_NAME[name].label if name in BY_NAME else name.replace("_", " ")
+
+
+def present_headlines(scores: Iterable[NamedScore | ControlScore]) -> list[Headline]:
+    """The headlines that were measured, in their fixed order."""
+    names = {score.name for score in scores}
+    return [headline for headline in HEADLINES if headline.name in names]
+
+
+def best_opponent(headline: Headline, controls: Sequence[ControlScore]) -> ControlScore | None:
+    """The strongest other method; None where none was tried or neither direction is better."""
+    if headline.better == "neither":
+        return None
+    rivals = [
+        c for c in controls if c.name == headline.name and c.role == "opponent" and not isnan(c.score.value)
+    ]
+    sign = 1 if headline.better == "higher" else -1
+    return max(rivals, key=lambda c: sign * c.score.value, default=None)

@@ -1,0 +1,121 @@
+"""From a matplotlib `Figure` to an SVG that sits inside a page: deterministic, themed, no links, no global state."""
+
+import hashlib
+import io
+import re
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, ParamSpec
+
+from sae_toolkit.report.style import SENTINEL
+
+if TYPE_CHECKING:
+    import matplotlib.axes
+    import matplotlib.figure
+
+P = ParamSpec("P")
+
+WIDE, HALF = 9.6, 4.7
+"""Inches: as wide as the page, or two beside each other at the same size of text."""
+
+
+def drawn_as_svg(build: Callable[P, "matplotlib.figure.Figure"]) -> Callable[P, str]:
+    """Makes a function that builds a figure return its SVG, whatever the user's matplotlib settings are."""
+
+    @wraps(build)
+    def draw(*args: P.args, **kwargs: P.kwargs) -> str:
+        import matplotlib as mpl  # noqa: PLC0415  (slow import)
+
+        with mpl.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has the glyph
+            mpl.rcdefaults()
+            mpl.rcParams.update(settings())
+            return to_svg(build(*args, **kwargs))
+
+    return draw
+
+
+def settings() -> dict[str, object]:
+    """Matplotlib settings of every figure; names of SAEs are text, never TeX."""
+    ink, muted, grid = SENTINEL["ink"], SENTINEL["muted"], SENTINEL["grid"]
+    return {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sae_toolkit",
+        "text.parse_math": False,
+        "font.size": 8.5,
+        "axes.titlesize": 9,
+        "axes.titleweight": "bold",
+        "axes.titlelocation": "left",
+        "axes.titlecolor": ink,
+        "axes.labelsize": 8.5,
+        "axes.labelcolor": muted,
+        "axes.edgecolor": grid,
+        "axes.linewidth": 0.8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.grid": True,
+        "axes.formatter.use_mathtext": False,
+        "grid.color": grid,
+        "grid.linewidth": 0.6,
+        "xtick.color": grid,
+        "ytick.color": grid,
+        "xtick.labelcolor": muted,
+        "ytick.labelcolor": muted,
+        "xtick.labelsize": 8,
+        "ytick.labelsize": 8,
+        "text.color": ink,
+        "legend.frameon": False,
+        "legend.fontsize": 8.5,
+        "lines.linewidth": 1.5,
+        "figure.constrained_layout.use": True,
+    }
+
+
+def to_svg(figure: "matplotlib.figure.Figure") -> str:
+    """Only the `<svg>` element: no date, no namespaces to fetch, ids that no other figure of the page has."""
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    )
+    text = buffer.getvalue()
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    head, body = text.split(">", 1)
+    view_box = re.search(r'viewBox="[^"]*"', head)
+    assert view_box is not None
+    for name, sentinel in SENTINEL.items():
+        body = body.replace(sentinel, f"var(--{name})")
+    return f"<svg {view_box[0]}>{with_own_ids(body)}".strip()
+
+
+def with_own_ids(body: str) -> str:
+    """Keeps the ids that something refers to, under a prefix made of the drawing itself; drops the others."""
+    referred = set(re.findall(r'(?:url\(|href=")#([^")]+)', body))
+    prefix = "f" + hashlib.sha256(body.encode()).hexdigest()[:8]
+
+    def own(match: re.Match[str]) -> str:
+        return f' id="{prefix}-{match[1]}"' if match[1] in referred else ""
+
+    body = re.sub(r' id="([^"]*)"', own, body)
+    return re.sub(r'(url\(|href=")#', rf"\1#{prefix}-", body)
+
+
+def short(name: str, length: int = 26) -> str:
+    """A name that fits beside an axis."""
+    return name if len(name) <= length else name[: length - 1] + "…"
+
+
+def small_multiples(n: int, *, height: float) -> "tuple[matplotlib.figure.Figure, list[matplotlib.axes.Axes]]":
+    """`n` plots that share their axes: two beside each other, or one that is as wide as half a page."""
+    from matplotlib.figure import Figure  # noqa: PLC0415  (slow import)
+
+    columns = min(n, 2)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(WIDE if columns == 2 else HALF, height * rows + 0.3))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
+    for unused in axes[n:]:
+        unused.remove()
+    for axis in axes[:n]:
+        axis.tick_params(labelbottom=True)
+    return figure, axes[:n]

@@ -1,0 +1,38 @@
+"""Rules for every test: no network, one thread, and the global random generators stay where they were."""
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))  # so that tests can import tests/toy.py
+
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    real_connect = socket.socket.connect
+
+    def connect(self: socket.socket, address: Any) -> None:
+        if self.family != socket.AF_UNIX:
+            raise OSError(f"a test tried to reach the network: {address!r}")
+        real_connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(autouse=True)
+def global_generators_untouched() -> Iterator[None]:
+    """Whatever a test calls must draw from private generators (so must the test itself)."""
+    torch_before, numpy_before = torch.get_rng_state(), np.random.get_state()
+    yield
+    assert torch.equal(torch.get_rng_state(), torch_before), "the global torch generator was used; pass generator=..."
+    numpy_after = np.random.get_state()
+    unchanged = numpy_after[2] == numpy_before[2] and np.array_equal(numpy_after[1], numpy_before[1])
+    assert unchanged, "the global numpy generator was used; use numpy.random.default_rng(seed)"

@@ -1,0 +1,105 @@
+"""What the tests share: a source whose batches are a pure function of their index, and small SAEs of every variant."""
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from sae_toolkit import AbstractSAE
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
+from sae_toolkit.saes.normalise import NormaliserName
+from sae_toolkit.seeding import generator_for
+
+D_IN, D_SAE, K = 8, 16, 3
+SMALL = {"d_in": D_IN, "d_sae": D_SAE, "k": K}
+NORMALISERS = get_args(NormaliserName)
+
+
+def shipped_variants() -> list[type[AbstractSAE]]:
+    """Every registered variant of the package (not those that tests define)."""
+    found = [sae for sae in AbstractSAE.variants.values() if sae.__module__.startswith("sae_toolkit.")]
+    names = {sae.__name__ for sae in found}
+    assert names >= {"TopKSAE", "BatchTopKSAE", "ReluSAE"}, f"only {sorted(names)} are registered"
+    return sorted(found, key=lambda sae: sae.__name__)
+
+
+VARIANTS = shipped_variants()
+PENALTY_VARIANTS = [sae for sae in VARIANTS if sae.has_sparsity_penalty]
+
+
+def small_config(variant: type[AbstractSAE], **changes: Any) -> Any:
+    """The smallest honest config of a variant, built from its fields; d_in=8, d_sae=16, and k=3 where there is a k."""
+    chosen = {}
+    for field in dataclasses.fields(variant.Config):
+        if field.name in SMALL:
+            chosen[field.name] = SMALL[field.name]
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise AssertionError(f"{variant.__name__}.Config.{field.name} has no default: add a small value to toy.SMALL")
+    return variant.Config(**chosen | changes)
+
+
+def gaussian(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=generator_for(seed, "test data"))
+
+
+def toy_batch(n: int, *, seed: int = 0) -> Tensor:
+    return ToySource().sample(n, generator_for(seed, "toy batch"))
+
+
+def working_sae(variant: type[AbstractSAE], *, normaliser: str = "mean_scalar", seed: int = 0, **changes: Any) -> Any:
+    """An SAE in eval mode whose every parameter and buffer is away from its initial value."""
+    sae = variant(small_config(variant, normaliser=normaliser, **changes), seed=seed)
+    data = toy_batch(256, seed=99)
+    sae.normaliser.fit_(data)
+    with torch.no_grad():
+        for i, parameter in enumerate(sae.parameters()):
+            parameter += 0.1 * gaussian(*parameter.shape, seed=1000 + i)
+    sae.calibrate_([data])
+    return sae.eval()
+
+
+class ToySource(ActivationSource):
+    """Twelve sparse features in eight dimensions plus an offset; batch i depends on (seed, split, i) alone."""
+
+    def __init__(self, *, bad_at: int | None = None, bad_value: float = float("inf"), delay: float = 0.0, note: str = "") -> None:
+        self.bad_at, self.bad_value, self.delay, self.note = bad_at, bad_value, delay, note
+        self.directions = torch.randn(12, D_IN, generator=generator_for(5, "toy directions"))
+        self.offset = torch.linspace(-1, 2, D_IN)
+
+    @property
+    def d_in(self) -> int:
+        return D_IN
+
+    def sample(self, n: int, generator: torch.Generator) -> Tensor:
+        fires = torch.rand(n, 12, generator=generator) < 0.2
+        strengths = 0.5 + torch.rand(n, 12, generator=generator)
+        noise = 0.05 * torch.randn(n, D_IN, generator=generator)
+        return (fires * strengths) @ self.directions + self.offset + noise
+
+    def stream(self, batch_size: int, *, seed: int, split: Split) -> "ToyStream":
+        return ToyStream(self, batch_size, seed, split)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "toy", "d_in": D_IN, "note": self.note}
+
+
+class ToyStream(ActivationStream):
+    def __init__(self, source: ToySource, batch_size: int, seed: int, split: Split) -> None:
+        self.source, self.batch_size, self.seed, self.split, self.index = source, batch_size, seed, split, 0
+
+    def __next__(self) -> ActivationBatch:
+        x = self.source.sample(self.batch_size, generator_for(self.seed, f"toy {self.split}", self.index))
+        if self.index == self.source.bad_at:
+            x[1, 2] = self.source.bad_value
+        self.index += 1
+        time.sleep(self.source.delay)
+        return ActivationBatch(activations=x, excluded={"toy reason": 2})
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"index": self.index}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.index = state["index"]

@@ -18,6 +18,8 @@ class RunFolder:
     """Continue from the newest checkpoint in the folder, where there is one."""
     watchers: tuple[Log, ...] = ()
     """Loggers beside the log file, such as a progress bar."""
+    report_folder: Path | None = None
+    """Where the report of the whole will be; None: here."""
     memory: MemoryLog = field(default_factory=MemoryLog)
 
     def __post_init__(self) -> None:
@@ -32,7 +34,10 @@ class RunFolder:
 
     def part(self, name: str) -> "RunFolder":
         """A run inside this one, for recipes that train more than once (over seeds, over worlds)."""
-        return RunFolder(self.folder / name, resume=self.resume, watchers=self.watchers)
+        report_folder = self.report_folder or self.folder
+        return RunFolder(
+            self.folder / name, resume=self.resume, watchers=self.watchers, report_folder=report_folder
+        )
 
     def training(self, *, checkpoint_every_samples: int | None = None, keep: int = 2) -> dict[str, Any]:
         """Keyword arguments for `train`: log, checkpoints and the state to resume from."""
@@ -48,6 +53,9 @@ class RunFolder:
         }
 
     def sae_path(self, name: str) -> Path:
-        """The folder of a trained SAE in the newest checkpoint, relative to the run."""
-        newest = saved_states(self.checkpoint_folder)[-1]
-        return (newest / "saes" / name).relative_to(self.folder)
+        """The folder of a trained SAE in the newest checkpoint."""
+        return saved_states(self.checkpoint_folder)[-1] / "saes" / name
+
+    def relative(self, path: Path) -> Path:
+        """A path inside the run as the report names it."""
+        return path.relative_to(self.report_folder or self.folder)

@@ -21,9 +21,9 @@ MAY_IMPORT = {
     "interop": {"saes", "checkpoint"},
     "metrics": {"ground_truth", "activations", "saes"},
     "analysis": {"activations", "saes", "metrics"},
-    "report": {"metrics", "analysis", "ground_truth", "activations", "saes"},
     "loggers": set(),
     "run_folder": {"checkpoint", "training", "loggers"},
+    "report": {"metrics", "analysis", "activations", "saes", "checkpoint", "run_folder"},
     "recipe": set(),
     "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report"},
 }

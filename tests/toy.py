@@ -62,28 +62,40 @@ def working_sae(variant: type[AbstractSAE], *, normaliser: str = "mean_scalar", 
 
 
 class ToySource(ActivationSource):
-    """Twelve sparse features in eight dimensions plus an offset; batch i depends on (seed, split, i) alone."""
+    """Sparse features in superposition plus an offset; batch i depends on (seed, split, i) alone."""
 
-    def __init__(self, *, bad_at: int | None = None, bad_value: float = float("inf"), delay: float = 0.0, note: str = "") -> None:
+    def __init__(
+        self,
+        *,
+        n_features: int = 12,
+        d_in: int = D_IN,
+        active: float = 2.4,
+        bad_at: int | None = None,
+        bad_value: float = float("inf"),
+        delay: float = 0.0,
+        note: str = "",
+    ) -> None:
+        self.n_features, self.width, self.probability = n_features, d_in, active / n_features
         self.bad_at, self.bad_value, self.delay, self.note = bad_at, bad_value, delay, note
-        self.directions = torch.randn(12, D_IN, generator=generator_for(5, "toy directions"))
-        self.offset = torch.linspace(-1, 2, D_IN)
+        directions = torch.randn(n_features, d_in, generator=generator_for(5, "toy directions"))
+        self.directions = directions / directions.norm(dim=1, keepdim=True) * 3
+        self.offset = torch.linspace(-1, 2, d_in)
 
     @property
     def d_in(self) -> int:
-        return D_IN
+        return self.width
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        fires = torch.rand(n, 12, generator=generator) < 0.2
-        strengths = 0.5 + torch.rand(n, 12, generator=generator)
-        noise = 0.05 * torch.randn(n, D_IN, generator=generator)
+        fires = torch.rand(n, self.n_features, generator=generator) < self.probability
+        strengths = 0.5 + torch.rand(n, self.n_features, generator=generator)
+        noise = 0.05 * torch.randn(n, self.width, generator=generator)
         return (fires * strengths) @ self.directions + self.offset + noise
 
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "ToyStream":
         return ToyStream(self, batch_size, seed, split)
 
     def describe(self) -> dict[str, Any]:
-        return {"kind": "toy", "d_in": D_IN, "note": self.note}
+        return {"kind": "toy", "d_in": self.width, "note": self.note}
 
 
 class ToyStream(ActivationStream):

@@ -154,7 +154,7 @@ def rare_positions(n_trials: int, rate: float, generator: torch.Generator) -> In
     return positions[: int(torch.searchsorted(positions, n_trials))]
 
 
-def fired_of_keys(keys: Iterable[Int[Tensor, " some"]], n_features: int) -> Fired:
+def fired_of_keys(keys: Iterable[Tensor], n_features: int) -> Fired:
     """Cells given as row * n_features + feature, in any order, each at most once."""
     joined = torch.cat([torch.zeros(0, dtype=torch.int64), *keys]).sort().values
     rows = joined // n_features

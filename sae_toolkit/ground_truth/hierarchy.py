@@ -65,6 +65,11 @@ class Hierarchy:
                 parents[child] = parent
         return cls(parents=parents, exclusive_siblings=exclusive_siblings, reference_magnitudes=reference_magnitudes)
 
+    def pairs(self) -> Int[Tensor, "n_pairs 2"]:
+        """Every (parent, child), by child."""
+        children = (self.parents >= 0).nonzero()[:, 0]
+        return torch.stack([self.parents[children], children], dim=1)
+
     def __post_init__(self) -> None:
         n = len(self.parents)
         if not (self.parents >= 0).any():
@@ -158,8 +163,8 @@ def with_magnitudes(
 
 def one_per_group(groups: Int[Tensor, " nnz"], generator: torch.Generator) -> Int[Tensor, " n_groups"]:
     """The place of one entry of each group, chosen uniformly among its entries."""
-    order = torch.rand(len(groups), generator=generator).argsort(stable=True)
-    order = order[groups[order].argsort(stable=True)]
+    uniform = torch.rand(len(groups), generator=generator, dtype=torch.float32)
+    order = (groups + uniform.double()).argsort(stable=True)  # at most 1 - 2^-24 is added: groups stay apart
     ordered = groups[order]
     first = torch.ones(len(ordered), dtype=torch.bool)
     first[1:] = ordered[1:] != ordered[:-1]

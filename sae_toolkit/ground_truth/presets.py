@@ -19,8 +19,8 @@ from sae_toolkit.ground_truth.world import World
 def dataset_a(seed: int) -> World:
     """256 equally frequent independent features in 64 dimensions, L0 6, magnitudes relu(N(1, 0.25^2))."""
     return World(
-        directions=gram_penalty_directions(256, 64, seed=seed),
-        firing=IndependentFiring(probabilities=uniform_probabilities(256, expected_l0=6)),
+        directions=gram_penalty_directions(256, 64, seed=seed, n_steps=200, lr=1e-2),
+        firing=IndependentFiring(probabilities=uniform_probabilities(256, expected_l0=6.0)),
         magnitudes=RectifiedNormalMagnitudes.same_for_all(256, mean=1.0, std=0.25),
     )
 
@@ -30,7 +30,7 @@ def dataset_b(seed: int) -> World:
     have magnitude zero, so that the true L0 is 6.73."""
     return World(
         directions=random_directions(256, 64, seed=seed),
-        firing=IndependentFiring(probabilities=zipf_probabilities(256, exponent=0.7, expected_l0=8, maximum=0.5)),
+        firing=IndependentFiring(probabilities=zipf_probabilities(256, exponent=0.7, expected_l0=8.0, maximum=0.5)),
         magnitudes=RectifiedNormalMagnitudes.same_for_all(256, mean=0.5, std=0.5),
     )
 
@@ -39,13 +39,13 @@ def correlated_world(seed: int, *, n_clusters: int = 32, loading: float = 0.8) -
     """256 features in 64 dimensions, L0 6, in clusters whose members tend to fire together.
 
     The normals behind two members of a cluster correlate with loading^2 = 0.64; at rate 6/256 one member then fires
-    about 13 times as often as usual when another does. Features of different clusters are independent.
+    about 12 times as often as usual when another does. Features of different clusters are independent.
     """
     clusters = torch.arange(256) % n_clusters
     return World(
-        directions=gram_penalty_directions(256, 64, seed=seed),
+        directions=gram_penalty_directions(256, 64, seed=seed, n_steps=200, lr=1e-2),
         firing=LowRankFiring(
-            probabilities=uniform_probabilities(256, expected_l0=6),
+            probabilities=uniform_probabilities(256, expected_l0=6.0),
             factors=loading * torch.nn.functional.one_hot(clusters, n_clusters).float(),
         ),
         magnitudes=RectifiedNormalMagnitudes.same_for_all(256, mean=1.0, std=0.25),

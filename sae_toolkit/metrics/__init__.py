@@ -1,5 +1,7 @@
 """How good a dictionary is: one question per file, each score with floor, ceiling, interval and definition id."""
 
+from .absorption import Absorption as Absorption
+from .absorption import Hedging as Hedging
 from .bootstrap import interval_over_seeds as interval_over_seeds
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
@@ -17,7 +19,9 @@ from .evaluate import with_reference as with_reference
 from .interference import Interference as Interference
 from .interference import feature_dimensionality as feature_dimensionality
 from .interference import interference_of_features as interference_of_features
-from .interference import welch_bound as welch_bound
+from .ladder import Ladder as Ladder
+from .ladder import over_seeds as over_seeds
+from .ladder import score_with_controls as score_with_controls
 from .leakage import Leakage as Leakage
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents

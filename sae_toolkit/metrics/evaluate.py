@@ -9,6 +9,7 @@ from torch import nn
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.metrics.absorption import Absorption
 from sae_toolkit.metrics.co_firing import first_rows
 from sae_toolkit.metrics.detection import LatentDetection
 from sae_toolkit.metrics.interference import Interference
@@ -31,6 +32,8 @@ def default_metrics(source: ActivationSource) -> list[Metric]:
     if isinstance(source, SuperpositionSource):
         truth = (FeatureRecovery, LatentDetection, Leakage, SAELensRecovery)
         metrics += [metric(source.directions) for metric in truth]
+        if source.world.hierarchy is not None:
+            metrics.append(Absorption(source.directions, source.world.hierarchy.pairs()))
     return metrics
 
 

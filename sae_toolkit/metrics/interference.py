@@ -1,23 +1,17 @@
 """How much directions overlap: coherence, frame potential and dimensionality of a set of vectors."""
 
-from math import sqrt
-
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.ground_truth.directions import welch_bound
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.matching import cosine_blocks, unit_rows
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
-
-
-def welch_bound(n: int, d: int) -> float:
-    """The least max |cos| of n vectors in d dimensions: sqrt((n - d) / (d (n - 1))), 0 for n <= d (Welch 1974)."""
-    return sqrt((n - d) / (d * (n - 1))) if n > d else 0.0
 
 
 def feature_dimensionality(W: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
@@ -75,13 +69,12 @@ def interference_scores(W: Float[Tensor, "n d"]) -> dict[str, Score]:
     """All scores of `Interference` for the rows of W."""
     n, d = W.shape
     if n < 2:
-        missing = torch.full((n, 3), torch.nan, dtype=torch.float64)
-        sums, mu, potential = missing, torch.nan, torch.nan
+        sums = torch.full((n, 3), torch.nan, dtype=torch.float64)
+        mu = welch = potential = float("nan")
     else:
-        sums = off_diagonal_cosines(W)
+        sums, welch = off_diagonal_cosines(W), welch_bound(n, d)
         mu = float(sums[:, 2].max())
         potential = float(sums[:, 1].sum() + (W.norm(dim=1) > 0).sum()) / max(n, n**2 / d)
-    welch = welch_bound(n, d)
     plain = {
         "decoder_coherence": mu,
         "welch_gap": (mu - welch) / (1 - welch),

@@ -59,7 +59,7 @@ ROUNDING = 1e-6
 
 def match_latents(
     directions: Float[Tensor, "n_features d_in"],
-    decoder: Float[Tensor, "d_sae d_in"],
+    decoder: Float[Tensor, "d_sae d_decoder"],
     alive: Bool[Tensor, " d_sae"] | None = None,
 ) -> Matching:
     """All cosine statistics between true directions and decoder rows; without `alive`, every latent counts as alive.

@@ -25,8 +25,8 @@ def cosine_histogram_panel(
     chance = " The grey outline is what a random dictionary of equal width reaches." if floor is not None else ""
     return FigurePanel(
         title="How close the best latent comes to each true feature",
-        caption=f"For every true feature, the largest cosine of any latent with it.{chance} Good: everything piles up at "
-        "1, to the right of the dotted line at 0.9. A second hill further left is a group of features that was "
+        caption=f"For every true feature, the largest cosine of any latent with it.{chance} Good: everything piles up "
+        "at 1, to the right of the dotted line at 0.9. A second hill further left is a group of features that was "
         "missed or blended; a hill inside the grey outline is no better than chance.",
         svg=cosine_histogram(best_cosines, floor=floor),
     )

@@ -23,9 +23,10 @@ def training_curves_panel(history: Sequence[LogRecord], *, quantities: Sequence[
     """The figure with its words."""
     return FigurePanel(
         title="Training",
-        caption="Against the number of samples seen. Good: the loss falls and levels off, L0 settles on its target, dead "
-        "latents stay few, and the numbers measured on the way rise to a plateau. A curve that still climbs at "
-        "the right end wants more samples; a jump in dead latents early on wants a longer warm-up or a smaller learning rate.",
+        caption="Against the number of samples seen. Good: the loss falls and levels off, L0 settles on its target, "
+        "dead latents stay few, and the numbers measured on the way rise to a plateau. A curve that still climbs at "
+        "the right end wants more samples; a jump in dead latents early on wants a longer warm-up or a smaller "
+        "learning rate.",
         svg=training_curves(history, quantities=quantities),
     )
 
@@ -98,7 +99,7 @@ def draw_quantity(axis: "matplotlib.axes.Axes", quantity: str, lines: Mapping[st
     axis.set_title(LABELS.get(quantity, label(quantity)), color=SENTINEL["ink"])
     axis.set_xlim(left=0)
     axis.set_xlabel("samples")
-    axis.xaxis.set_major_locator(ticks := __import__("matplotlib.ticker", fromlist=["MaxNLocator"]).MaxNLocator(5))
+    axis.locator_params(axis="x", nbins=5)
     axis.xaxis.set_major_formatter(lambda value, _: thousands(value))
 
 

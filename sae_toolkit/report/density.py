@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.metrics.sparsity import DENSE_RATE
+from sae_toolkit.report.numbers import power_of_ten
 from sae_toolkit.report.report import FigurePanel
 from sae_toolkit.report.style import SENTINEL, series
 from sae_toolkit.report.svg import drawn_as_svg, short, small_multiples
@@ -23,9 +24,9 @@ def density_panel(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samp
     """The figure with its words."""
     return FigurePanel(
         title="How often latents fire",
-        caption=f"Share of {n_samples:,} held-out samples in which each latent fires. The hatched bar on the left counts "
-        "dead latents, which never fired; right of the dotted line are dense ones, which fire in more than 10 % of "
-        "samples. Good: one hill shaped like the true firing rates, no hatched bar, nothing dense. "
+        caption=f"Share of {n_samples:,} held-out samples in which each latent fires. The hatched bar on the left "
+        "counts dead latents, which never fired; right of the dotted line are dense ones, which fire in more than 10 % "
+        "of samples. Good: one hill shaped like the true firing rates, no hatched bar, nothing dense. "
         "A tall hatched bar is wasted width; a hill at the right end is a latent used as an offset.",
         svg=density(firing_rates, n_samples=n_samples),
     )
@@ -45,10 +46,10 @@ def density(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: i
         counts, _ = np.histogram(np.log10(values[values > 0]).clip(edges[0], 0), bins=edges)
         axis.stairs(counts, edges, fill=True, color=series(i), alpha=0.85)
         n_dead = int((values == 0).sum())
-        axis.bar(first - 0.45, n_dead, width=0.5, facecolor="none", edgecolor=series(i), hatch="////", linewidth=1)
+        axis.bar(first - 0.7, n_dead, width=0.5, facecolor="none", edgecolor=series(i), hatch="////", linewidth=1)
         axis.annotate(
             f"{n_dead:,}",
-            (first - 0.45, n_dead),
+            (first - 0.7, n_dead),
             xytext=(0, 2),
             textcoords="offset points",
             ha="center",
@@ -59,16 +60,9 @@ def density(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: i
         axis.axvline(np.log10(DENSE_RATE), color=SENTINEL["muted"], linewidth=1, linestyle=":")
         axis.set_title(short(name, 40))
         powers = np.arange(first, 1)
-        axis.set_xticks([first - 0.45, *powers], ["dead", *(power_of_ten(int(p)) for p in powers)])
+        axis.set_xticks([first - 0.7, *powers], ["dead", *(power_of_ten(int(p)) for p in powers)])
         axis.set_xlabel("share of samples in which a latent fires")
         axis.set_ylabel("latents")
         axis.label_outer(remove_inner_ticks=False)
         axis.tick_params(labelbottom=True)
     return figure
-
-
-def power_of_ten(power: int) -> str:
-    """1, 0.1, 0.01, then 10⁻³, ..."""
-    if power >= -2:
-        return f"{10.0**power:g}"
-    return "10⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(-power))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from sae_toolkit.metrics.score import Score
 
+Role = Literal["floor", "opponent", "ceiling"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class NamedScore:
@@ -27,7 +29,7 @@ class ControlScore:
     sae: str
     """The control dictionary: "random", "PCA", "true dictionary + OMP", ..."""
     score: Score
-    role: Literal["floor", "opponent", "ceiling"]
+    role: Role
     """Chance; another method that tries; perfect knowledge."""
 
 
@@ -54,7 +56,7 @@ class Expectation:
 
     def __post_init__(self) -> None:
         if self.at_least is None and self.at_most is None:
-            raise ValueError(f"Expectation on {self.score} of {self.sae}: neither at_least nor at_most given. Give one.")
+            raise ValueError(f"Expectation on {self.score} of {self.sae}: no bound given. Give at_least or at_most.")
         if self.at_least is not None and self.at_most is not None and self.at_least > self.at_most:
             raise ValueError(
                 f"Expectation on {self.score} of {self.sae}: at_least={self.at_least} lies above "

@@ -1,7 +1,7 @@
 """How true and learned directions lie: as arrows where the space has two or three dimensions, else by their angles."""
 
 from collections.abc import Mapping
-from math import sqrt
+from math import log10, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.metrics.interference import welch_bound
 from sae_toolkit.metrics.matching import unit_rows
+from sae_toolkit.report.numbers import power_of_ten
 from sae_toolkit.report.report import FigurePanel
 from sae_toolkit.report.style import SENTINEL, line_style, series
 from sae_toolkit.report.svg import HALF, WIDE, drawn_as_svg, short
@@ -27,28 +27,34 @@ VISIBLE_DIMENSIONS = 3
 
 
 def geometry_panel(
-    directions: Float[Tensor, "n_features d_in"], decoders: Mapping[str, Float[Tensor, "_ d_in"]]
+    directions: Float[Tensor, "n_features d_in"], decoders: Mapping[str, Float[Tensor, "_ _"]]
 ) -> FigurePanel:
     """The figure with its words."""
     if directions.shape[1] <= VISIBLE_DIMENSIONS:
-        title, caption = "True and learned directions", (
-            "Thick grey lines are the true directions, coloured arrows the latents' decoder directions, all of length 1. "
-            "Good: one arrow on each grey line. A bare grey line is a feature not found, an arrow between two "
-            "lines blends them, two arrows on a line are duplicates."
+        title, caption = (
+            "True and learned directions",
+            (
+                "Thick grey lines are the true directions, coloured arrows the latents' decoder directions. "
+                "Good: one arrow on each grey line. A bare grey line is a feature not found, an arrow between two "
+                "lines blends them, two arrows on a line are duplicates."
+            ),
         )
     else:
-        title, caption = "Angles within each dictionary", (
-            "Cosines of all pairs of directions, share of pairs on a logarithmic axis. Grey area: the true directions; "
-            "thin line: random directions; dotted: the Welch bound, the smallest possible largest |cosine|. "
-            "Good: the learned curve lies on the grey area. Pairs near 1 are duplicates, a broader curve "
-            "means that latents share directions more than the features do."
+        title, caption = (
+            "Angles within each dictionary",
+            (
+                "Cosines of all pairs of directions, on a logarithmic axis. Grey area: the true directions; "
+                "thin line: random directions; dotted: the Welch bound, the smallest possible largest |cosine|. "
+                "Good: the learned curve lies on the grey area. Pairs near 1 are duplicates, a broader curve "
+                "means that latents share directions more than the features do."
+            ),
         )
     return FigurePanel(title=title, caption=caption, svg=dictionary_geometry(directions, decoders))
 
 
 @drawn_as_svg
 def dictionary_geometry(
-    directions: Float[Tensor, "n_features d_in"], decoders: Mapping[str, Float[Tensor, "_ d_in"]]
+    directions: Float[Tensor, "n_features d_in"], decoders: Mapping[str, Float[Tensor, "_ _"]]
 ) -> "matplotlib.figure.Figure":
     """`decoders`: name -> decoder directions (alive latents, if the dead ones are to stay out)."""
     for name, decoder in decoders.items():
@@ -86,9 +92,19 @@ def arrows(
         limits = (-1.1, 1.1)
         axis.set(xlim=limits, ylim=limits, **({"zlim": limits} if solid else {}))
         axis.set_aspect("equal")
+        if solid:
+            tidy_cube(axis)
         axis.set_xticks([-1, 0, 1])
         axis.set_yticks([-1, 0, 1])
     return figure
+
+
+def tidy_cube(axis: Any) -> None:
+    """A cube of grid lines that fills its plot, its walls transparent in both themes."""
+    axis.set_box_aspect((1, 1, 1), zoom=1.15)
+    axis.set_zticks([-1, 0, 1])
+    for side in (axis.xaxis, axis.yaxis, axis.zaxis):
+        side.set_pane_color((0, 0, 0, 0))
 
 
 def from_origin(direction: Float[np.ndarray, " d_in"]) -> list[list[float]]:
@@ -123,7 +139,7 @@ def pairwise_cosines(
     centres = (EDGES[1:] + EDGES[:-1]) / 2
     chance = (1 - centres**2) ** ((d - 3) / 2)  # density of one coordinate of a random unit vector
     axis.plot(centres, chance / chance.sum(), color=SENTINEL["ink"], linewidth=0.9, label="random directions")
-    bound = welch_bound(n, d)
+    bound = sqrt((n - d) / (d * (n - 1))) if n > d else 0.0  # Welch 1974; this folder may not import ground_truth
     for x in (-bound, bound):
         axis.axvline(x, color=SENTINEL["muted"], linestyle=":", linewidth=1)
     axis.plot([], [], color=SENTINEL["muted"], linestyle=":", linewidth=1, label=f"± Welch bound {bound:.3f}")
@@ -135,7 +151,7 @@ def pairwise_cosines(
     axis.set_xlim(-min(1, max(extreme) + BIN), min(1, max(extreme) + BIN))
     axis.set_xlabel("cosine of two directions of the same dictionary")
     axis.set_ylabel("share of pairs")
-    axis.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}" if value < 0.001 else f"{value:g}")
+    axis.yaxis.set_major_formatter(lambda value, _: power_of_ten(round(log10(value))))
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import Literal
 
 from sae_toolkit.report.expectation import ControlScore, NamedScore
 
@@ -15,7 +14,8 @@ class Headline:
     name: str
     label: str
     question: str
-    better: Literal["higher", "lower", "neither"]
+    opponents_compete: bool = True
+    """More is better, and a dictionary that is no SAE can have it."""
 
 
 HEADLINES = (
@@ -23,38 +23,33 @@ HEADLINES = (
         name="mean_matched_cosine",
         label="Mean matched cosine",
         question="How well does each true feature's own latent point along it?",
-        better="higher",
     ),
     Headline(
         name="recall_at_0.9",
         label="Recall at 0.9",
         question="What share of true features has a latent of its own within cosine 0.9?",
-        better="higher",
     ),
     Headline(
         name="explained_variance",
         label="Explained variance",
         question="How much of the activations comes back?",
-        better="higher",
     ),
     Headline(
         name="ce_recovered_zero",
         label="Loss recovered",
         question="How much of the model's loss survives, against zeroing its activations?",
-        better="higher",
     ),
     Headline(
         name="ce_recovered_mean",
         label="Loss recovered (mean)",
         question="How much of the model's loss survives, against their mean?",
-        better="higher",
     ),
-    Headline(name="l0", label="L0", question="How many latents fire per sample?", better="neither"),
+    Headline(name="l0", label="L0", question="How many latents fire per sample?", opponents_compete=False),
     Headline(
         name="dead_fraction",
         label="Dead latents",
         question="What share of latents never fired on held-out data?",
-        better="lower",
+        opponents_compete=False,
     ),
 )
 BY_NAME = {headline.name: headline for headline in HEADLINES}
@@ -72,11 +67,6 @@ def present_headlines(scores: Iterable[NamedScore | ControlScore]) -> list[Headl
 
 
 def best_opponent(headline: Headline, controls: Sequence[ControlScore]) -> ControlScore | None:
-    """The strongest other method; None where none was tried or neither direction is better."""
-    if headline.better == "neither":
-        return None
-    rivals = [
-        c for c in controls if c.name == headline.name and c.role == "opponent" and not isnan(c.score.value)
-    ]
-    sign = 1 if headline.better == "higher" else -1
-    return max(rivals, key=lambda c: sign * c.score.value, default=None)
+    """The strongest other method; None where none was tried or more is not better."""
+    rivals = [c for c in controls if c.name == headline.name and c.role == "opponent" and not isnan(c.score.value)]
+    return max(rivals, key=lambda c: c.score.value, default=None) if headline.opponents_compete else None

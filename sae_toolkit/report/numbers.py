@@ -11,11 +11,8 @@ def readable(value: float | None) -> str:
     """0.987, 3.21, 32.0, 1,024, 2.1e−05; a dash where there is no number."""
     if value is None or not isfinite(value):
         return ABSENT
-    if float(value).is_integer() and (isinstance(value, int) or abs(value) >= 100):
-        text = f"{value:,.0f}"
-    else:
-        text = with_digits(value)
-    return text.replace("-", "−")
+    whole = abs(value) >= 100 and float(value).is_integer()
+    return (f"{value:,.0f}" if whole else with_digits(value)).replace("-", "−")
 
 
 def with_digits(value: float) -> str:
@@ -26,6 +23,13 @@ def with_digits(value: float) -> str:
     if size >= 1000:
         return f"{value:,.0f}"
     return f"{value:.{3 if size < 2 else 2 if size < 10 else 1}f}"
+
+
+def power_of_ten(power: int) -> str:
+    """1, 0.1, 0.01, then 10⁻³, ..."""
+    if power >= -2:
+        return f"{10.0**power:g}"
+    return "10⁻" + "".join("⁰¹²³⁴⁵⁶⁷⁸⁹"[int(digit)] for digit in str(-power))
 
 
 def readable_interval(low: float | None, high: float | None) -> str:

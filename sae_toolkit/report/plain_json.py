@@ -15,14 +15,12 @@ def plain_json(value: Any, where: str) -> Any:
     """
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, Integral):
-        return int(value)
     if isinstance(value, Real):
-        return float(value) if isfinite(value) else None
+        return plain_number(value)
     if isinstance(value, PurePath):
         return value.as_posix()
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain_json(getattr(value, f.name), f"{where}.{f.name}") for f in fields(value)}
+        value = {f.name: getattr(value, f.name) for f in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain_json(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -31,3 +29,10 @@ def plain_json(value: Any, where: str) -> Any:
         f"Report: {where} is a {type(value).__name__}, which JSON cannot hold. "
         f"Give a number, a string, a list, a dict or a dataclass of these."
     )
+
+
+def plain_number(value: Real) -> int | float | None:
+    """NumPy's numbers, too, as Python's; None for NaN and the infinities, which JSON has no word for."""
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isfinite(value) else None

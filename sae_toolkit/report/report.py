@@ -63,13 +63,16 @@ class Report:
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise ValueError(f"Report of {self.recipe}: several SAEs are called {repeated}. Give each its own name.")
+        mistakable = sorted({control.sae for control in self.controls} & set(names))
+        if mistakable:
+            raise ValueError(f"Report of {self.recipe}: both an SAE and a control are called {mistakable}. Rename one.")
         strangers = sorted({score.sae for score in self.scores} - set(names))
         if strangers:
             raise ValueError(f"Report of {self.recipe}: scores of {strangers}, but its SAEs are {names}.")
 
     def check_expected(self) -> list[tuple[Expectation, ExpectationResult]]:
         """Each expectation with its outcome."""
-        measured = [*self.scores, *self.controls]
+        measured: list[NamedScore | ControlScore] = [*self.scores, *self.controls]
         return [(expectation, expectation.check(measured)) for expectation in self.expected]
 
     @property

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BETWEEN_CHANCE_AND_PERFECTION = ("mean_matched_cosine", "recall_at_0.9", "explained_variance")
 LEAST_SHOWN = -0.1
-"""Control dictionaries can reach an explained variance of -10: what lies further left sits on the edge as a triangle."""
+"""Controls can reach an explained variance of -10: what lies further left sits on the edge as a triangle."""
 GROUPS = (("", "SAEs"), ("ceiling", "Ceilings"), ("opponent", "Opponents"), ("floor", "Floors"))
 MARKERS = {"ceiling": "D", "opponent": "s", "floor": "o"}
 
@@ -39,9 +39,9 @@ def score_bars_panel(
     """The figure with its words."""
     return FigurePanel(
         title="Scores between chance and perfect knowledge",
-        caption="Each dot is one dictionary; its whisker is the 95 % interval. The band behind an SAE runs from its floor "
-        "(what chance scores) to its ceiling (what perfect knowledge scores). Good: a dot near the right end of its band "
-        "and clear of every opponent. Bad: a dot that a floor or an opponent reaches, however large the number. "
+        caption="Each dot is one dictionary; its whisker is the 95 % interval. The band behind an SAE runs from its "
+        "floor (what chance scores) to its ceiling (what perfect knowledge scores). Good: a dot near the right end of "
+        "its band and clear of every opponent. Bad: a dot that a floor or an opponent reaches, however large it is. "
         "A triangle at the left edge stands for a value too low for the axis.",
         svg=score_bars(scores, controls, names=names),
     )
@@ -64,13 +64,14 @@ def score_bars(
     height = rows[-1].y + 1
     figure = Figure(figsize=(WIDE, 0.75 + 0.235 * height))
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    measured: list[NamedScore | ControlScore] = [*scores, *controls]
     for name, axis in zip(shown, axes, strict=True):
-        draw_score(axis, rows, [s for s in [*scores, *controls] if s.name == name])
+        draw_score(axis, rows, [s for s in measured if s.name == name])
         axis.set_title(label(name))
         axis.set_ylim(height - 0.4, -0.6)
+        axis.tick_params(axis="y", length=0, labelcolor=SENTINEL["ink"])
     dictionaries = [row for row in rows if row.role is not None]
     axes[0].set_yticks([row.y for row in dictionaries], [short(row.text) for row in dictionaries])
-    axes[0].tick_params(axis="y", length=0, labelcolor=SENTINEL["ink"])
     for row in rows:
         if row.role is None:
             axes[0].annotate(
@@ -109,7 +110,7 @@ def draw_score(
     values = [s.score.value for s in measured if isfinite(s.score.value)]
     right = max([1.0, *values])
     left = max(min([0.0, *values]), LEAST_SHOWN)
-    axis.set_xlim(left - 0.02 * (right - left), right * 1.17)
+    axis.set_xlim(left - 0.02 * (right - left), right * 1.2)
     axis.set_xticks([tick * right for tick in (0, 0.25, 0.5, 0.75, 1)]) if right == 1 else None
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.grid(axis="y", visible=False)
@@ -137,7 +138,9 @@ def draw_dictionary(
     beyond = score.value < left
     x = left if beyond else score.value
     if score.low is not None and score.high is not None and not beyond:
-        axis.plot([max(score.low, left), score.high], [row.y, row.y], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axis.plot(
+            [max(score.low, left), score.high], [row.y, row.y], color=colour, linewidth=1.8, solid_capstyle="butt"
+        )
     filled = row.role == "" or beyond
     axis.plot(
         [x],
@@ -149,10 +152,10 @@ def draw_dictionary(
         markeredgewidth=1.2,
         clip_on=False,
     )
-    right = max(x, score.high if score.high is not None else x, score.ceiling if row.role == "" and score.ceiling else x)
+    ends = (x, score.high, score.ceiling if row.role == "" else None)
     axis.annotate(
         readable(score.value),
-        (right, row.y),
+        (max(end for end in ends if end is not None), row.y),
         xytext=(6, 0),
         textcoords="offset points",
         va="center",

@@ -71,13 +71,14 @@ def line_style(index: int) -> str:
 
 def css_variables() -> str:
     """Both themes: the system's choice, unless `data-theme` on the root says otherwise."""
-    light, dark = declarations(LIGHT), declarations(DARK)
+    light = "color-scheme: light; --picture: none; " + declarations(LIGHT)
+    dark = "color-scheme: dark; --picture: brightness(1.5) saturate(1.15); " + declarations(DARK)
     return (
-        f":root {{ color-scheme: light; {light} }}\n"
+        f":root {{ {light} }}\n"
         f"@media (prefers-color-scheme: dark) {{ "
-        f":root:not([data-theme=light]) {{ color-scheme: dark; {dark} }} }}\n"
-        f":root[data-theme=dark] {{ color-scheme: dark; {dark} }}\n"
-        f"@media print {{ :root:root {{ color-scheme: light; {light} }} }}\n"
+        f":root:not([data-theme=light]) {{ {dark} }} }}\n"
+        f":root[data-theme=dark] {{ {dark} }}\n"
+        f"@media print {{ :root:root {{ {light} }} }}\n"
     )
 
 

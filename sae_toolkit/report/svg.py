@@ -6,7 +6,7 @@ import re
 import warnings
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 from sae_toolkit.report.style import SENTINEL
 
@@ -36,7 +36,7 @@ def drawn_as_svg(build: Callable[P, "matplotlib.figure.Figure"]) -> Callable[P, 
     return draw
 
 
-def settings() -> dict[str, object]:
+def settings() -> dict[Any, Any]:
     """Matplotlib settings of every figure; names of SAEs are text, never TeX."""
     ink, muted, grid = SENTINEL["ink"], SENTINEL["muted"], SENTINEL["grid"]
     return {
@@ -84,6 +84,7 @@ def to_svg(figure: "matplotlib.figure.Figure") -> str:
     head, body = text.split(">", 1)
     view_box = re.search(r'viewBox="[^"]*"', head)
     assert view_box is not None
+    body = re.sub(r' style="image-rendering:[^"]*"', "", body)
     for name, sentinel in SENTINEL.items():
         body = body.replace(sentinel, f"var(--{name})")
     return f"<svg {view_box[0]}>{with_own_ids(body)}".strip()
@@ -107,15 +108,36 @@ def short(name: str, length: int = 26) -> str:
 
 
 def small_multiples(n: int, *, height: float) -> "tuple[matplotlib.figure.Figure, list[matplotlib.axes.Axes]]":
-    """`n` plots that share their axes: two beside each other, or one that is as wide as half a page."""
+    """`n` plots that share their axes, up to three beside each other; a single one is half as wide as the page."""
     from matplotlib.figure import Figure  # noqa: PLC0415  (slow import)
 
-    columns = min(n, 2)
+    columns = columns_for(n)
     rows = -(-n // columns)
-    figure = Figure(figsize=(WIDE if columns == 2 else HALF, height * rows + 0.3))
+    figure = Figure(figsize=(WIDE if columns > 1 else HALF, height * rows + 0.3))
+    space(figure, wspace=0.05, hspace=0.05)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten().tolist()
     for unused in axes[n:]:
         unused.remove()
     for axis in axes[:n]:
         axis.tick_params(labelbottom=True)
     return figure, axes[:n]
+
+
+def space(
+    figure: "matplotlib.figure.Figure",
+    *,
+    wspace: float,
+    hspace: float = 0.02,
+    rect: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0),
+) -> None:
+    """Room between plots, as a share of their size, and the part of the figure to fill (x, y, width, height)."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine  # noqa: PLC0415  (slow import)
+
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(wspace=wspace, hspace=hspace, rect=rect)
+
+
+def columns_for(n: int) -> int:
+    """1, 2 or 3 plots beside each other; four make a square."""
+    return 2 if n == 4 else min(n, 3)

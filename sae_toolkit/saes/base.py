@@ -127,7 +127,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     ) -> dict[str, Float[Tensor, ""]]:
         """Named and already weighted terms for raw activations x; the trainer minimises their sum and logs each."""
 
-    def calibrate_(self, batches: Iterable[Float[Tensor, "batch d_in"]]) -> None:
+    def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
         """Sets what inference needs beyond trained weights, from raw activations. Most variants need nothing."""
         del batches
 

@@ -72,7 +72,7 @@ class BatchTopKSAE(AbstractSAE):
         return selection_at(pre_acts, (pre_acts.reshape(-1) > self.threshold).nonzero().squeeze(1))
 
     @torch.no_grad()
-    def calibrate_(self, batches: Iterable[Float[Tensor, "batch d_in"]]) -> None:
+    def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
         """Sets the threshold at which the mean number of latents over all given samples is k (or as many as are > 0)."""
         kept: list[Tensor] = []
         n_samples = 0

@@ -5,14 +5,20 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
 from sae_toolkit.training.dead_latents import DeadLatents, fired_latents, resample_
 from sae_toolkit.training.learning import LearningConfig
-from sae_toolkit.training.optimizer import make_optimizer, normalise_rows_, project_decoder_gradient_
+from sae_toolkit.training.optimizer import (
+    clip_gradients_,
+    gradient_norm,
+    make_optimizer,
+    normalise_rows_,
+    project_decoder_gradient_,
+)
 from sae_toolkit.training.schedules import learning_rate_factor
 from sae_toolkit.training.sparsity_control import SparsityControl
 
@@ -44,7 +50,7 @@ class Learner:
         self.sae, self.config, self.n_steps, self.seed = sae, config, n_steps, seed
         device = sae.W_enc.device
         self.optimizer = make_optimizer(sae.parameters(), config)
-        dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 100)
+        dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
         self.control = SparsityControl(config, n_steps=n_steps, device=device)
 
@@ -61,24 +67,21 @@ class Learner:
         terms = self.sae.loss_terms(x, output, signals)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
-        norm = self.shape_gradients_()
+        if self.sae.unit_norm_decoder:
+            project_decoder_gradient_(self.sae.W_dec)
+        norm = gradient_norm(self.sae.parameters())
         result = StepResult({name: term.detach() for name, term in terms.items()}, mean_l0(output), norm)
         before_update(result)
-        self.update_weights_(step)
+        self.update_weights_(step, norm)
         self.dead.update(fired_latents(output), x.shape[0])
         self.control.update(result.l0, step)
         self.maybe_resample_(x, step)
         return result
 
-    def shape_gradients_(self) -> Float[Tensor, ""]:
-        """Project and clip; returns the gradient norm before clipping."""
-        if self.sae.unit_norm_decoder:
-            project_decoder_gradient_(self.sae.W_dec)
-        limit = float("inf") if self.config.clip_norm is None else self.config.clip_norm
-        return nn.utils.clip_grad_norm_(self.sae.parameters(), limit)
-
-    def update_weights_(self, step: int) -> None:
-        """One Adam update at the scheduled learning rate, then the unit-norm constraint."""
+    def update_weights_(self, step: int, norm: Float[Tensor, ""]) -> None:
+        """Clip, one Adam update at the scheduled learning rate, then the unit-norm constraint."""
+        if self.config.clip_norm is not None:
+            clip_gradients_(self.sae.parameters(), norm, limit=self.config.clip_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
         self.optimizer.step()

@@ -20,8 +20,8 @@ class LearningConfig:
     clip_norm: float | None = 1.0
     """Largest global gradient norm; longer gradients are scaled down. None: no clipping."""
     dead_after_samples: int | None = None
-    """A latent that has not fired for this many samples counts as dead. None: 1 % of the run's samples, because a
-    latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
+    """A latent that has not fired for this many samples counts as dead. None: 1/400 of the run's samples,
+    because a latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
     resample_every_samples: int | None = None
     """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
     target_l0: float | None = None

@@ -26,6 +26,24 @@ def project_decoder_gradient_(W_dec: nn.Parameter) -> None:
         W_dec.grad.addcmul_(along.unsqueeze(1), W_dec, value=-1)
 
 
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
+    """Euclidean norm of all gradients together."""
+    norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
+    return torch.stack(norms).norm()
+
+
+def clip_gradients_(parameters: Iterable[nn.Parameter], norm: Float[Tensor, ""], *, limit: float) -> None:
+    """Scales all gradients so that their norm is at most `limit`.
+
+    Apart from the norm, unlike in torch's `clip_grad_norm_`: one NaN there turns every gradient into NaN before anybody
+    can say which one it was.
+    """
+    scale = (limit / (norm + 1e-6)).clamp(max=1)
+    for parameter in parameters:
+        if parameter.grad is not None:
+            parameter.grad.mul_(scale)
+
+
 @torch.no_grad()
 def normalise_rows_(W_dec: Float[Tensor, "d_sae d_in"]) -> None:
     """Scales every row to length 1."""

@@ -24,7 +24,7 @@ def trained(variant: type[AbstractSAE], *, seed: int = 0, config: TrainConfig = 
 @each_variant
 def test_training_lowers_the_loss(variant: type[AbstractSAE]) -> None:
     records: list[dict[str, Any]] = []
-    trained(variant, config=TrainConfig(n_samples=20_000, batch_size=100), log=records.append, log_every_steps=1)
+    trained(variant, config=TrainConfig(n_samples=16_000, batch_size=100), log=records.append, log_every_steps=1)
     mse = [record["saes"]["sae"]["mse"] for record in records]
     assert sum(mse[-10:]) < 0.7 * sum(mse[:10])
 
@@ -69,11 +69,11 @@ def test_saes_that_share_a_pass_are_those_trained_alone() -> None:
 
 
 @each_variant
-@pytest.mark.parametrize("cadence", [1, 3, 1000])
+@pytest.mark.parametrize("cadence", [1, 1000])
 def test_watching_and_saving_change_no_weight(variant: type[AbstractSAE], cadence: int, tmp_path: Path) -> None:
     def probe(saes: Mapping[str, AbstractSAE]) -> dict[str, dict[str, float]]:
         assert not any(sae.training for sae in saes.values())
-        return {name: {"norm": float(sae(toy_batch(8)).reconstruction.norm())} for name, sae in saes.items()}
+        return {name: {"norm": sae(toy_batch(8)).reconstruction.norm().item()} for name, sae in saes.items()}
 
     records: list[dict[str, Any]] = []
     watched = trained(
@@ -130,13 +130,13 @@ def test_decoder_rows_are_units_in_every_checkpoint(variant: type[AbstractSAE], 
 
 @each_variant
 def test_the_loss_does_not_depend_on_batch_size(variant: type[AbstractSAE]) -> None:
-    """The same samples twice in one batch: the same mean loss. Row 40 of the toy data fires no latent twice as hard."""
+    """The same samples twice in one batch give the same mean loss."""
     sae, x = working_sae(variant).train(), toy_batch(64)
     signals = TrainingSignals(dead=torch.arange(16) % 2 == 0, sparsity_weight=torch.tensor(0.7))
     once = sae.loss_terms(x, sae(x), signals)
     twice = sae.loss_terms(x.repeat(2, 1), sae(x.repeat(2, 1)), signals)
     for name, term in once.items():
-        assert float(twice[name]) == pytest.approx(float(term), rel=1e-5), name
+        torch.testing.assert_close(twice[name], term, rtol=1e-5, atol=0, msg=name)
 
 
 @each_variant
@@ -160,7 +160,7 @@ def test_training_ends_in_eval_mode_and_ready_to_encode(variant: type[AbstractSA
 @each_variant
 def test_l0_in_training_and_at_inference_agree(variant: type[AbstractSAE]) -> None:
     """Within 5 %, on samples never trained on (the SAE at the end of its run, in both modes)."""
-    sae = trained(variant, config=TrainConfig(n_samples=100_000, batch_size=250))
+    sae = trained(variant, config=TrainConfig(n_samples=64_000, batch_size=400))
     x = next(ToySource().stream(20_000, seed=3, split="eval")).activations
     inference = (sae.encode(x) != 0).sum().item()
     assert inference == pytest.approx((sae.train().encode(x) != 0).sum().item(), rel=0.05)

@@ -13,6 +13,7 @@ def sample_dense(firing, n_samples=N, seed=0):
     fired = firing.sample(n_samples, torch.Generator().manual_seed(seed))
     mask = torch.zeros(n_samples, firing.n_features, dtype=torch.bool)
     mask[fired.rows, fired.features] = True
+    assert int(mask.sum()) == len(fired.rows)  # no cell twice
     return mask
 
 
@@ -25,8 +26,8 @@ def check_rate(events, expected):
     assert abs(float(events.double().mean()) - expected) <= 4.5 * math.sqrt(expected * (1 - expected) / len(events))
 
 
-# the first pair is frequent (drawn densely), the second rare (drawn by gaps and thinning)
-@pytest.mark.parametrize(("p", "q"), [(0.4, 0.3), (0.02, 0.015)])
+# the first pair is frequent (drawn densely), the others rare (drawn by gaps and thinning)
+@pytest.mark.parametrize(("p", "q"), [(0.4, 0.3), (0.02, 0.015), (0.004, 0.003)])
 @pytest.mark.parametrize("rho", [0.6, -0.3])
 @pytest.mark.parametrize("kind", ["low rank", "dense"])
 def test_pairs_fire_together_as_the_bivariate_normal_says(kind, p, q, rho):
@@ -98,12 +99,14 @@ def test_blocks_do_not_change_the_rates(monkeypatch):
             check_rate(mask[:, feature], rate)
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize("factors", [torch.ones(2, 2), torch.ones(3, 1), torch.tensor([[math.nan], [0.0]])])
 def test_impossible_factors_raise(factors):
     with pytest.raises(ValueError, match="LowRankFiring"):
         LowRankFiring(probabilities=torch.tensor([0.1, 0.2]), factors=factors)
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize(
     "matrix",
     [

@@ -52,6 +52,7 @@ def test_more_than_certain_raises():
         ExclusiveFiring.pairs(torch.tensor([0.1, 0.1, 0.6, 0.6]))
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize("groups", [[0], [0, -1]])
 def test_wrong_groups_raise(groups):
     with pytest.raises(ValueError, match="group numbers"):

@@ -71,7 +71,10 @@ def test_only_the_features_asked_for_fire():
 
 def test_known_draw_answers_from_what_it_knows():
     draw = f.KnownDraw(f.Fired(torch.tensor([0, 0, 2]), torch.tensor([1, 3, 0])), n_samples=3, n_features=4)
-    assert draw.among(torch.tensor([0, 3]))._asdict() == {"rows": pytest.approx([0, 2]), "features": pytest.approx([3, 0])}
+    assert draw.among(torch.tensor([0, 3]))._asdict() == {
+        "rows": pytest.approx([0, 2]),
+        "features": pytest.approx([3, 0]),
+    }
     asked = draw.at(torch.tensor([0, 0, 2, 2]), torch.tensor([1, 2, 0, 3]))
     assert asked.tolist() == [True, False, True, False]
 

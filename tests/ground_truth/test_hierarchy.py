@@ -118,6 +118,7 @@ def test_malformed_parents_raise(parents):
         Hierarchy(parents=torch.tensor(parents))
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize("references", [[1.0], [1.0, 0.0], [1.0, math.nan]])
 def test_impossible_references_raise(references):
     with pytest.raises(ValueError, match="reference_magnitudes"):

@@ -44,6 +44,7 @@ def test_same_generator_same_magnitudes():
     assert not (draw(model, seed=1) == draw(model, seed=2)).any()
 
 
+@pytest.mark.usefixtures("as_users_call")
 @pytest.mark.parametrize(
     "make",
     [

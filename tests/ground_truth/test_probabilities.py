@@ -5,7 +5,7 @@ from sae_toolkit.ground_truth import probabilities as p
 
 
 def test_uniform_shares_the_expected_l0():
-    assert torch.allclose(p.uniform_probabilities(256, expected_l0=6), torch.full((256,), 6 / 256))
+    assert torch.allclose(p.uniform_probabilities(256, expected_l0=6.0), torch.full((256,), 6 / 256))
 
 
 def test_zipf_without_clamp_by_hand():
@@ -15,12 +15,10 @@ def test_zipf_without_clamp_by_hand():
 
 
 def test_zipf_keeps_the_expected_l0_under_the_clamp():
-    # c = 0.96 for L0 = 2 gives (.96, .48, .32, .24); clamped at 0.5 the other three share 1.5 as 1/2 : 1/3 : 1/4 = 6:4:3,
+    # c = 0.96 for L0 = 2 gives (.96, .48, .32, .24); clamped at 0.5 the others share 1.5 as 1/2 : 1/3 : 1/4,
     # which puts rank 2 at 9/13 > 0.5; the last two then share 1.0 as 4:3, rank 3 at 4/7 > 0.5; all end at 0.5
-    assert torch.allclose(
-        p.zipf_probabilities(4, exponent=1.0, expected_l0=2.0, maximum=0.5), torch.full((4,), 0.5)
-    )
-    found = p.zipf_probabilities(256, exponent=0.7, expected_l0=8, maximum=0.5)
+    assert torch.allclose(p.zipf_probabilities(4, exponent=1.0, expected_l0=2.0, maximum=0.5), torch.full((4,), 0.5))
+    found = p.zipf_probabilities(256, exponent=0.7, expected_l0=8.0, maximum=0.5)
     assert float(found.double().sum()) == pytest.approx(8, abs=1e-5)
     assert float(found[0]) == 0.5
     assert float(found[200] / found[100]) == pytest.approx((101 / 201) ** 0.7, rel=1e-5)
@@ -33,7 +31,7 @@ def test_synth_sae_bench_rates_by_hand():
 
 
 def test_given_are_kept():
-    assert torch.equal(p.given_probabilities([0.25, 0, 1]), torch.tensor([0.25, 0.0, 1.0]))
+    assert torch.equal(p.given_probabilities([0.25, 0.0, 1.0]), torch.tensor([0.25, 0.0, 1.0]))
 
 
 @pytest.mark.parametrize("values", [[], [0.5, 1.2], [-0.1], [float("nan")]])

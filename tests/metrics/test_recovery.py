@@ -116,7 +116,7 @@ def test_nothing_alive_scores_zero_or_has_no_answer(features):
 
 
 def test_random_dictionary_scores_the_stated_floor(features):
-    scores = [values(features, torch.randn(256, 64, generator=generator(s))) for s in range(3)]
+    scores = [values(features, torch.randn(256, 64, generator=generator(s))) for s in (10, 11, 12)]
     assert sum(s["mean_matched_cosine"] for s in scores) / 3 == pytest.approx(0.328, abs=0.005)
     assert sum(s["mmcs_feature_to_latent"] for s in scores) / 3 == pytest.approx(0.346, abs=0.005)
 

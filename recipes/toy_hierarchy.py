@@ -1,0 +1,63 @@
+"""Under sparsity pressure a parent feature is absorbed by its children's latents; one more active latent cures it.
+
+20 parents with 2 children each (a child fires only with its parent) and 20 independent features in 64 dimensions: true
+L0 1.44. A BatchTopK SAE with k=1 lets the children's latents speak for the silent parent; with k=2 it does not.
+
+    sae-toolkit run toy_hierarchy --output runs/hierarchy
+"""
+
+from dataclasses import dataclass
+
+from sae_toolkit import BatchTopKSAE, LearningConfig, TrainConfig, train
+from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit.ground_truth import hierarchical_world
+from sae_toolkit.metrics import score_with_controls
+from sae_toolkit.report import Expectation, Report, build_report
+from sae_toolkit.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One hierarchical world, BatchTopK SAEs of several sparsities."""
+
+    seed: int = 0
+    """World, SAEs and data order depend on it."""
+    k: tuple[int, ...] = (1, 2, 3)
+    """Mean active latents of each SAE."""
+    d_sae: int = 80
+    """Latents of each SAE; the world has 80 features."""
+    n_samples: int = 1_000_000
+    """Training samples."""
+    batch_size: int = 1024
+    """Samples per step."""
+    learning: LearningConfig = LearningConfig()
+    """How each SAE learns."""
+    eval_samples: int = 20_000
+    """Held-out samples behind every score."""
+
+
+SMOKE = Config(n_samples=150_000, k=(1, 2), eval_samples=5_000)
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """Trains one SAE per k in one pass and measures absorption on held-out samples."""
+    source = SuperpositionSource(hierarchical_world(config.seed))
+    saes = {
+        f"BatchTopK k={k}": BatchTopKSAE(
+            BatchTopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.seed
+        )
+        for k in config.k
+    }
+    setup = TrainConfig(
+        n_samples=config.n_samples, batch_size=config.batch_size, seed=config.seed, learning=config.learning
+    )
+    train(saes, source, setup, **run.training())
+    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.seed)
+    return build_report(config, run, saes, source, ladder)
+
+
+EXPECTED = (
+    Expectation(score="absorption_rate", sae="BatchTopK k=1", at_least=0.4),
+    Expectation(score="absorption_rate", sae="BatchTopK k=2", at_most=0.15),
+)
+SMOKE_EXPECTED = (Expectation(score="absorption_rate", sae="BatchTopK k=1", at_least=0.1),)

@@ -1,0 +1,108 @@
+"""From trained SAEs and their scores to a report: which figures are drawn, and what the controls are called."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sae_toolkit import config as configs
+from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.checkpoint import weights_sha256
+from sae_toolkit.metrics.controls import FLOOR, random_directions
+from sae_toolkit.metrics.evaluate import evaluate
+from sae_toolkit.metrics.ladder import Ladder
+from sae_toolkit.metrics.matching import match_latents
+from sae_toolkit.metrics.sparsity import Sparsity
+from sae_toolkit.report.cosine_histogram import cosine_histogram_panel
+from sae_toolkit.report.curves import training_curves_panel
+from sae_toolkit.report.density import density_panel
+from sae_toolkit.report.expectation import ControlScore, NamedScore, Role
+from sae_toolkit.report.geometry import geometry_panel
+from sae_toolkit.report.match_matrix import match_matrix_panel
+from sae_toolkit.report.provenance import collect_provenance
+from sae_toolkit.report.report import FigurePanel, Report, ReportedSAE
+from sae_toolkit.report.score_bars import score_bars_panel
+from sae_toolkit.run_folder import RunFolder
+from sae_toolkit.saes.base import AbstractSAE
+
+FIGURE_SAMPLES = 20_000
+"""Held-out samples behind the density histogram."""
+
+
+def build_report(
+    config: Any, run: RunFolder, saes: Mapping[str, AbstractSAE], source: ActivationSource, ladder: Ladder
+) -> Report:
+    """The report of a recipe's run: name and claim are those of the file that defines the class of `config`.
+
+    With several seeds the ladder holds their means, while the figures show the SAEs given here.
+    """
+    recipe = sys.modules[type(config).__module__]
+    scores = [NamedScore(name=n, sae=sae, score=s) for sae, found in ladder.saes.items() for n, s in found.items()]
+    controls = control_scores(ladder)
+    rates = {name: firing_rates(sae, source) for name, sae in saes.items()}
+    figures = [score_bars_panel(scores, controls)]
+    if isinstance(source, SuperpositionSource):
+        figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
+    figures.append(density_panel(rates, n_samples=FIGURE_SAMPLES))
+    if run.memory.records:
+        figures.append(training_curves_panel(run.memory.records))
+    return Report(
+        recipe=Path(recipe.__file__ or type(config).__module__).stem,
+        claim=(recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        config=configs.to_json(config),
+        provenance=collect_provenance(source.describe(), config.seed),
+        saes=[
+            ReportedSAE(
+                name=name,
+                variant=type(sae).__name__,
+                path=run.relative(run.sae_path(name)).as_posix(),
+                weights_sha256=weights_sha256(sae),
+            )
+            for name, sae in saes.items()
+        ],
+        scores=scores,
+        controls=controls,
+        history=run.memory.records,
+        figures=figures,
+    )
+
+
+def control_scores(ladder: Ladder) -> list[ControlScore]:
+    """Each control's scores with its part: chance, an opponent that tries, or perfect knowledge."""
+    rows: list[ControlScore] = []
+    for key, found in ladder.controls.items():
+        kind, _, name = key.partition("/")
+        role: Role = "ceiling" if kind == "ceiling" else "floor" if key.startswith(FLOOR) else "opponent"
+        rows += [
+            ControlScore(name=score_name, sae=name.replace("_", " "), score=score, role=role)
+            for score_name, score in found.items()
+        ]
+    return rows
+
+
+def truth_figures(
+    saes: Mapping[str, AbstractSAE], source: SuperpositionSource, alive: Mapping[str, torch.Tensor]
+) -> list[FigurePanel]:
+    """What can only be drawn where the true directions are known."""
+    decoders = {name: sae.decoder_directions().detach().cpu() for name, sae in saes.items()}
+    matchings = {name: match_latents(source.directions, decoder, alive[name]) for name, decoder in decoders.items()}
+    width = max(len(decoder) for decoder in decoders.values())
+    chance = source.directions @ random_directions(width, source.d_in, seed=0).T
+    figures = [
+        cosine_histogram_panel(
+            {name: matching.best_for_feature for name, matching in matchings.items()}, floor=chance.amax(1)
+        )
+    ]
+    figures.append(match_matrix_panel(source.directions, decoders, matchings))
+    living = {name: decoder[alive[name]] for name, decoder in decoders.items()}
+    return [*figures, geometry_panel(source.directions, living)]
+
+
+def firing_rates(sae: AbstractSAE, source: ActivationSource) -> torch.Tensor:
+    """Share of held-out samples in which each latent fires."""
+    metric = Sparsity()
+    evaluate(sae, source, n_samples=FIGURE_SAMPLES, metrics=lambda: [metric])
+    return metric.firing_rates()

@@ -1,0 +1,133 @@
+"""Floors and ceilings on dataset A, against the reference numbers of SCIENCE 0.5 and C."""
+
+import pytest
+import torch
+
+from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.ground_truth.directions import gram_penalty_directions
+from sae_toolkit.ground_truth.presets import dataset_a
+from sae_toolkit.ground_truth.world import World
+from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit
+from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
+from sae_toolkit.metrics.controls import (
+    CEILING,
+    FLOOR,
+    FixedDictionary,
+    ceilings,
+    data_rows,
+    random_directions,
+    shuffled_rows,
+    standard_controls,
+    untrained,
+)
+from sae_toolkit.metrics.detection import LatentDetection
+from sae_toolkit.metrics.evaluate import evaluate
+from sae_toolkit.metrics.matching import match_latents
+from sae_toolkit.metrics.reconstruction import Reconstruction
+from sae_toolkit.saes.batch_topk import BatchTopKSAE
+
+
+@pytest.fixture(scope="module")
+def source():
+    # SCIENCE's dataset A has SAELens' default dictionary, largest |cos| .463: more steps than the preset's .468
+    world = dataset_a(0)
+    directions = gram_penalty_directions(256, 64, seed=0, n_steps=200, lr=1e-2)
+    return SuperpositionSource(World(directions=directions, firing=world.firing, magnitudes=world.magnitudes))
+
+
+@pytest.fixture(scope="module")
+def sample(source):
+    return next(source.stream(20_000, seed=1, split="train")).activations
+
+
+def mcc(source, directions):
+    return match_latents(source.directions, directions).cosine.mean().item()
+
+
+def test_ceilings_reach_the_reference(source):
+    found = evaluate(
+        ceilings(source.directions, k=6),
+        source,
+        n_samples=3000,
+        metrics=lambda: [LatentDetection(source.directions), Reconstruction()],
+    )
+    expected = {  # activation F1 (z > 0), explained variance
+        "ceiling/true_topk": (0.743, 0.703),
+        "ceiling/true_omp": (0.912, 0.922),
+        CEILING: (0.997, 0.999),
+        "ceiling/true_lasso": (0.977, 0.990),
+    }
+    for name, (f1, variance) in expected.items():
+        assert found[name]["activation_f1"].value == pytest.approx(f1, abs=0.02), name
+        assert found[name]["explained_variance"].value == pytest.approx(variance, abs=0.01), name
+
+
+def test_floors_reach_the_reference(source, sample):
+    assert mcc(source, random_directions(256, 64, seed=0)) == pytest.approx(0.328, abs=0.01)
+    assert mcc(source, data_rows(sample, 256, seed=0)) == pytest.approx(0.544, abs=0.03)
+    assert mcc(source, shuffled_rows(sample, 256, seed=0)) == pytest.approx(0.328, abs=0.02)
+    assert mcc(source, pca_directions(sample, 128)[:64]) == pytest.approx(0.089, abs=0.01)
+    assert mcc(source, ica_directions(sample, 128, seed=0)[:64]) == pytest.approx(0.169, abs=0.02)
+
+
+def test_kmeans_is_a_strong_control(source, sample):
+    assert mcc(source, kmeans_directions(sample, 256, seed=0)) == pytest.approx(0.878, abs=0.03)
+
+
+def test_kmeans_survives_samples_at_the_mean_and_duplicates():
+    points = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0], [1.0, 0.0], [-1.0, 0.0]])
+    centres = kmeans_directions(points, 3, seed=0)
+    assert centres.isfinite().all()
+    assert centres.norm(dim=1).tolist() == pytest.approx([1.0] * 3)
+
+
+def test_too_small_a_sample_is_refused(sample):
+    for build in (data_rows, kmeans_directions):
+        with pytest.raises(ValueError, match="256"):
+            build(sample[:100], 256, seed=0)
+
+
+def test_fixed_dictionary_takes_any_leading_shape(source, sample):
+    sae = FixedDictionary(3 * source.directions, coder=MatchingPursuit(12), offset=torch.ones(64))
+    output = sae.forward(sample[:12].reshape(3, 4, 64) + 1)
+    assert output.dense_latents().shape == (3, 4, 256)
+    assert torch.allclose(output.reconstruction, sample[:12].reshape(3, 4, 64) + 1, atol=1e-3)
+    assert sae.decoder_directions().norm(dim=1).tolist() == pytest.approx([1.0] * 256, abs=1e-6)
+
+
+def test_standard_controls_name_floors_and_ceilings(source, sample):
+    sae = BatchTopKSAE(BatchTopKSAE.Config(d_in=64, d_sae=96, k=4), seed=0)
+    sae.normaliser.fit_(sample)
+    controls = standard_controls(sae, sample[:2000], k=4, seed=0, directions=source.directions, leave_out=["floor/ica"])
+    floors = {"random", "data_rows", "shuffled_rows", "pca", "kmeans", "untrained"}
+    coders = {"true_topk", "true_omp", "true_omp_2k", "true_lasso"}
+    assert set(controls) == {f"floor/{n}" for n in floors} | {f"ceiling/{n}" for n in coders}
+    assert FLOOR in controls
+    for name, control in controls.items():
+        assert control.d_sae == (256 if name.startswith("ceiling") else 96), name
+        assert control.forward(sample[:5]).reconstruction.shape == (5, 64)
+
+
+def test_an_unknown_floor_is_refused(sample):
+    sae = FixedDictionary(torch.eye(64), coder=LinearTopK(1))
+    with pytest.raises(ValueError, match="floor/ica"):
+        standard_controls(sae, sample, k=1, seed=0, leave_out=["ica"])
+
+
+def test_untrained_keeps_data_statistics_and_nothing_else(sample):
+    sae = BatchTopKSAE(BatchTopKSAE.Config(d_in=64, d_sae=96, k=4), seed=0)
+    sae.normaliser.fit_(sample)
+    with torch.no_grad():
+        sae.b_dec.add_(0.5)
+    control = untrained(sae, sample[:1000], seed=9)
+    assert torch.equal(control.b_dec, sae.b_dec)
+    assert torch.equal(control.normaliser.shift, sae.normaliser.shift)
+    assert control.normaliser is not sae.normaliser
+    assert not torch.allclose(control.W_dec, sae.W_dec)
+    assert not control.training
+
+
+def test_controls_depend_on_the_seed_alone(sample):
+    for build in (data_rows, shuffled_rows, kmeans_directions):
+        assert torch.equal(build(sample[:500], 20, seed=1), build(sample[:500], 20, seed=1))
+        assert not torch.equal(build(sample[:500], 20, seed=1), build(sample[:500], 20, seed=2))

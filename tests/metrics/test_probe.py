@@ -1,0 +1,26 @@
+import pytest
+import torch
+
+from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.ground_truth.firing import IndependentFiring
+from sae_toolkit.ground_truth.magnitudes import RectifiedNormalMagnitudes
+from sae_toolkit.ground_truth.presets import dataset_a
+from sae_toolkit.ground_truth.world import World
+from sae_toolkit.metrics.probe import linear_probe
+
+
+def test_reference_on_dataset_a():
+    scores = linear_probe(SuperpositionSource(dataset_a(0)), n_train=6000, n_eval=3000)
+    assert scores["probe_f1"].value == pytest.approx(0.769, abs=0.03)  # SCIENCE A13
+    assert scores["probe_auroc"].value == pytest.approx(0.985, abs=0.01)
+    assert scores["probe_f1"].n == 256
+
+
+def test_orthogonal_features_are_read_perfectly():
+    world = World(
+        directions=torch.eye(8),
+        firing=IndependentFiring(probabilities=torch.full((8,), 0.3)),
+        magnitudes=RectifiedNormalMagnitudes.same_for_all(8, mean=1.0, std=0.0),
+    )
+    scores = linear_probe(SuperpositionSource(world), n_train=1000, n_eval=500)
+    assert scores["probe_f1"].value == scores["probe_auroc"].value == 1

@@ -1,0 +1,106 @@
+"""A number that is not finite stops the run, names where it appeared, and reaches no weight."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from sae_toolkit import (
+    AbstractSAE,
+    Checkpoints,
+    LearningConfig,
+    ReluSAE,
+    SAEOutput,
+    TrainConfig,
+    TrainingSignals,
+    train,
+)
+from sae_toolkit.training import NonFiniteError
+from sae_toolkit.training.guard import refuse_non_finite_batch
+from toy import VARIANTS, ToySource, small_config
+
+CONFIG = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan")])
+def test_a_bad_sample_stops_the_run_before_any_update(variant: type[AbstractSAE], value: float, tmp_path: Path) -> None:
+    """Batch 7 (from 0) is bad, so step 8 is refused; the weights are those after seven steps."""
+    sae = variant(small_config(variant))
+    keeper = Checkpoints(tmp_path, every_samples=32)
+    with pytest.raises(NonFiniteError, match=r"step 8: the activations hold 1 row.*row 1 .*step_000000007"):
+        train(sae, ToySource(bad_at=7, bad_value=value), CONFIG, checkpoints=keeper)
+    snapshot = keeper.latest()
+    assert snapshot is not None
+    assert snapshot.step == 7
+    for name, tensor in sae.state_dict().items():
+        assert torch.equal(tensor, snapshot.weights["sae"][name]), name
+
+
+def test_a_bad_first_sample_is_found_before_the_first_step() -> None:
+    sae = ReluSAE(small_config(ReluSAE))
+    with pytest.raises(NonFiniteError, match=r"step 0: the activations hold 1 row.*none"):
+        train(sae, ToySource(bad_at=0), CONFIG)
+    assert not sae.normaliser.fitted
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_bad_calibration_sample_is_not_calibrated_on(variant: type[AbstractSAE]) -> None:
+    """The seventh batch of the preparation streams is bad."""
+    config = TrainConfig(n_samples=64, batch_size=32, preparation_samples=32 * 8)
+    with pytest.raises(NonFiniteError, match="activations hold"):
+        train(variant(small_config(variant)), ToySource(bad_at=6), config)
+
+
+def test_finite_activations_whose_sum_overflows_are_no_error() -> None:
+    refuse_non_finite_batch(torch.full((4, 4), 3e38), step=1, last_good="none")
+
+
+class ExplodingSAE(AbstractSAE):
+    """Its loss term "trap" is not finite at the third step of training; its gradient always is where asked so."""
+
+    config: AbstractSAE.Config
+    steps = 0
+    value = float("nan")
+    only_gradient = False
+
+    def encode_latents(self, x: torch.Tensor) -> torch.Tensor:
+        return (x @ self.W_enc).relu()
+
+    def loss_terms(
+        self, x: torch.Tensor, output: SAEOutput, signals: TrainingSignals
+    ) -> dict[str, torch.Tensor]:
+        self.steps += 1
+        mse = self.normalised_error(x, output).square().mean()
+        if self.steps < 3:
+            return {"mse": mse, "trap": mse * 0}
+        if self.only_gradient:  # sqrt at 0: value 0, gradient infinite
+            return {"mse": mse, "trap": (self.b_enc - self.b_enc.detach()).abs().sum().sqrt()}
+        return {"mse": mse, "trap": mse * self.value}
+
+
+@pytest.mark.parametrize(
+    ("settings", "where"),
+    [
+        ({"value": float("nan")}, "loss term trap"),
+        ({"value": float("inf")}, "loss term trap"),
+        ({"only_gradient": True}, "gradient of b_enc"),
+    ],
+)
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+def test_a_diverging_loss_names_its_tensor_and_leaves_the_weights(
+    settings: dict[str, Any], where: str, clip_norm: float | None, tmp_path: Path
+) -> None:
+    sae = ExplodingSAE(AbstractSAE.Config(d_in=8, d_sae=16))
+    for name, value in settings.items():
+        setattr(sae, name, value)
+    learning = LearningConfig(clip_norm=clip_norm)
+    config = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64, learning=learning)
+    keeper = Checkpoints(tmp_path, every_samples=64)
+    with pytest.raises(NonFiniteError, match=rf"step 3: SAE 'sae' diverged.*{where}.*step_000000002"):
+        train(sae, ToySource(), config, checkpoints=keeper)
+    snapshot = keeper.latest()
+    assert snapshot is not None
+    for name, tensor in sae.state_dict().items():
+        assert torch.equal(tensor, snapshot.weights["sae"][name]), name

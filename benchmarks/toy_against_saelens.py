@@ -87,8 +87,14 @@ def ours(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[s
 
 
 def theirs(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[str, Any]:
-    from sae_lens import BatchTopKTrainingSAE, BatchTopKTrainingSAEConfig, StandardTrainingSAE
-    from sae_lens import StandardTrainingSAEConfig, TopKTrainingSAE, TopKTrainingSAEConfig
+    from sae_lens import (
+        BatchTopKTrainingSAE,
+        BatchTopKTrainingSAEConfig,
+        StandardTrainingSAE,
+        StandardTrainingSAEConfig,
+        TopKTrainingSAE,
+        TopKTrainingSAEConfig,
+    )
     from sae_lens.config import LoggingConfig, SAETrainerConfig
     from sae_lens.training.sae_trainer import SAETrainer
 

@@ -30,23 +30,17 @@ class Config:
     """Token ids left out, for example those of BOS, EOS and PAD."""
     eval_share: float = 0.1
     """Share of documents (or rows) held out."""
-    seed: int = 0
-    """SAEs and data order depend on it."""
     k: tuple[int, ...] = (8, 16)
     """Active latents of each SAE."""
     d_sae: int = 512
     """Latents of each SAE."""
-    n_samples: int = 2_000_000
-    """Training samples; a smaller file is read again in a new order."""
-    batch_size: int = 1024
-    """Samples per step."""
-    learning: LearningConfig = LearningConfig(learning_rate=3e-3)
-    """How each SAE learns."""
+    train: TrainConfig = TrainConfig(n_samples=2_000_000, learning=LearningConfig(learning_rate=3e-3))
+    """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score, or all there are."""
 
 
-SMOKE = Config(n_samples=100_000, d_sae=128, k=(8,), eval_samples=3_000)
+SMOKE = Config(train=TrainConfig(n_samples=100_000), d_sae=128, k=(8,), eval_samples=3_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:
@@ -60,13 +54,10 @@ def main(config: Config, run: RunFolder) -> Report:
     saes = {}
     for k in config.k:
         size = {"d_in": source.d_in, "d_sae": config.d_sae, "k": k}
-        saes[f"TopK k={k}"] = TopKSAE(TopKSAE.Config(**size), seed=config.seed)
-        saes[f"BatchTopK k={k}"] = BatchTopKSAE(BatchTopKSAE.Config(**size), seed=config.seed)
-    setup = TrainConfig(
-        n_samples=config.n_samples, batch_size=config.batch_size, seed=config.seed, learning=config.learning
-    )
-    train(saes, source, setup, **run.training())
-    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.seed)
+        saes[f"TopK k={k}"] = TopKSAE(TopKSAE.Config(**size), seed=config.train.seed)
+        saes[f"BatchTopK k={k}"] = BatchTopKSAE(BatchTopKSAE.Config(**size), seed=config.train.seed)
+    train(saes, source, config.train, **run.training())
+    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.train.seed)
     return build_report(config, run, saes, source, ladder)
 
 

@@ -1,8 +1,8 @@
 """SynthSAEBench-16k (arXiv 2602.14687, model v2): BatchTopK, TopK and ReLU SAEs on 16,384 hierarchical features.
 
-The published protocol: width 4096 in 768 dimensions, L0 25, 200 million samples, batch 1024, Adam 3e-4; that is for a GPU.
-The smoke run has a world of the same construction with 1,000 features in 64 dimensions. Scores under the benchmark's own
-definitions carry the prefix `saelens_`; published means at L0 25: BatchTopK F1 .7316, MCC .7574, explained variance .7923.
+The published protocol: width 4096 in 768 dimensions, L0 25, 200 million samples, batch 1024, Adam 3e-4; that is for a
+GPU. The smoke run has a world of the same construction with 1,000 features in 64 dimensions. Scores under the
+benchmark's own definitions carry the prefix `saelens_`; published means at L0 25: BatchTopK F1 .7316, MCC .7574, EV .7923.
 
     sae-toolkit run synth_sae_bench --output runs/bench --smoke
     sae-toolkit run synth_sae_bench --output runs/bench16k --device cuda
@@ -24,18 +24,14 @@ class Config:
 
     world: SynthSAEBenchConfig = SynthSAEBenchConfig()
     """Size and seed of the world; its own seed stays that of the benchmark."""
-    seed: int = 0
-    """SAEs and data order depend on it."""
     k: int = 25
     """Active latents per sample; ReLU is steered to it."""
     d_sae: int = 4096
     """Latents of each SAE."""
-    n_samples: int = 200_000_000
-    """Training samples."""
-    batch_size: int = 1024
-    """Samples per step."""
-    learning: LearningConfig = LearningConfig(learning_rate=3e-4, beta2=0.999, decay_fraction=0.0)
-    """How each SAE learns: the protocol's constant Adam."""
+    train: TrainConfig = TrainConfig(
+        n_samples=200_000_000, learning=LearningConfig(learning_rate=3e-4, beta2=0.999, decay_fraction=0.0)
+    )
+    """Budget, learning and the seed of everything."""
     eval_samples: int = 500_000
     """Held-out samples behind every score."""
     device: str = "cpu"
@@ -44,7 +40,11 @@ class Config:
 
 SMALL_WORLD = SynthSAEBenchConfig(n_features=1000, d_in=64, n_roots=8)
 SMOKE = Config(
-    world=SMALL_WORLD, k=6, d_sae=256, n_samples=150_000, eval_samples=5_000, learning=LearningConfig(learning_rate=3e-3)
+    world=SMALL_WORLD,
+    k=6,
+    d_sae=256,
+    train=TrainConfig(n_samples=150_000, learning=LearningConfig(learning_rate=3e-3)),
+    eval_samples=5_000,
 )
 
 
@@ -53,22 +53,18 @@ def main(config: Config, run: RunFolder) -> Report:
     source = SuperpositionSource(synth_sae_bench(config.world))
     size = {"d_in": source.d_in, "d_sae": config.d_sae}
     saes = {
-        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(**size, k=config.k), seed=config.seed).to(config.device),
-        "TopK": TopKSAE(TopKSAE.Config(**size, k=config.k), seed=config.seed).to(config.device),
-        "ReLU": ReluSAE(ReluSAE.Config(**size), seed=config.seed).to(config.device),
+        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(**size, k=config.k), seed=config.train.seed).to(config.device),
+        "TopK": TopKSAE(TopKSAE.Config(**size, k=config.k), seed=config.train.seed).to(config.device),
+        "ReLU": ReluSAE(ReluSAE.Config(**size), seed=config.train.seed).to(config.device),
     }
-    learning = {"ReLU": LearningConfig(**vars(config.learning) | {"target_l0": float(config.k)})}
-    setup = TrainConfig(
-        n_samples=config.n_samples, batch_size=config.batch_size, seed=config.seed, learning=config.learning
+    learning = {"ReLU": LearningConfig(**vars(config.train.learning) | {"target_l0": float(config.k)})}
+    every = max(1, config.train.n_samples // 10)
+    train(saes, source, config.train, learning=learning, **run.training(checkpoint_every_samples=every))
+    ladder = score_with_controls(
+        saes, source, n_samples=config.eval_samples, seed=config.train.seed, leave_out=("floor/ica",)
     )
-    every = max(1, config.n_samples // 10)
-    train(saes, source, setup, learning=learning, **run.training(checkpoint_every_samples=every))
-    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.seed, leave_out=("floor/ica",))
     return build_report(config, run, saes, source, ladder)
 
 
-EXPECTED = (
-    Expectation(score="saelens_f1", sae="BatchTopK", at_least=0.72),
-    Expectation(score="saelens_mcc", sae="BatchTopK", at_least=0.74),
-)
+EXPECTED = ()  # the full protocol has not been run here, so nothing is promised for it
 SMOKE_EXPECTED = (Expectation(score="explained_variance", sae="BatchTopK", at_least=0.3),)

@@ -1,14 +1,14 @@
 """On correlated features an SAE whose L0 lies below the true one blends the features that fire together.
 
-256 features in 64 dimensions in 32 clusters whose members tend to fire together, true L0 6. TopK SAEs with k from half to
-twice the true L0 share one pass: recovery falls off below the true L0, and the mean decoder cosine rises there.
+256 features in 64 dimensions in 32 clusters whose members tend to fire together, true L0 6. TopK SAEs with k from half
+to twice the true L0 share one pass: recovery falls off below the true L0, and the mean decoder cosine rises there.
 
     sae-toolkit run toy_correlated --output runs/correlated
 """
 
 from dataclasses import dataclass
 
-from sae_toolkit import LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit import TopKSAE, TrainConfig, train
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import correlated_world
 from sae_toolkit.metrics import score_with_controls
@@ -20,37 +20,28 @@ from sae_toolkit.run_folder import RunFolder
 class Config:
     """One correlated world, TopK SAEs of several sparsities."""
 
-    seed: int = 0
-    """World, SAEs and data order depend on it."""
     k: tuple[int, ...] = (3, 6, 12)
     """Active latents per sample of each SAE."""
     d_sae: int = 256
     """Latents of each SAE; the world has 256 features."""
-    n_samples: int = 2_000_000
-    """Training samples."""
-    batch_size: int = 1024
-    """Samples per step."""
-    learning: LearningConfig = LearningConfig()
-    """How each SAE learns."""
+    train: TrainConfig = TrainConfig(n_samples=2_000_000)
+    """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(n_samples=150_000, k=(3, 6), eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000), k=(3, 6), eval_samples=5_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:
     """Trains one SAE per k in one pass."""
-    source = SuperpositionSource(correlated_world(config.seed))
+    source = SuperpositionSource(correlated_world(config.train.seed))
     saes = {
-        f"TopK k={k}": TopKSAE(TopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.seed)
+        f"TopK k={k}": TopKSAE(TopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.train.seed)
         for k in config.k
     }
-    setup = TrainConfig(
-        n_samples=config.n_samples, batch_size=config.batch_size, seed=config.seed, learning=config.learning
-    )
-    train(saes, source, setup, **run.training())
-    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.seed)
+    train(saes, source, config.train, **run.training())
+    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.train.seed)
     return build_report(config, run, saes, source, ladder)
 
 

@@ -8,7 +8,7 @@ L0 1.44. A BatchTopK SAE with k=1 lets the children's latents speak for the sile
 
 from dataclasses import dataclass
 
-from sae_toolkit import BatchTopKSAE, LearningConfig, TrainConfig, train
+from sae_toolkit import BatchTopKSAE, TrainConfig, train
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import hierarchical_world
 from sae_toolkit.metrics import score_with_controls
@@ -20,39 +20,30 @@ from sae_toolkit.run_folder import RunFolder
 class Config:
     """One hierarchical world, BatchTopK SAEs of several sparsities."""
 
-    seed: int = 0
-    """World, SAEs and data order depend on it."""
     k: tuple[int, ...] = (1, 2, 3)
     """Mean active latents of each SAE."""
     d_sae: int = 80
     """Latents of each SAE; the world has 80 features."""
-    n_samples: int = 1_000_000
-    """Training samples."""
-    batch_size: int = 1024
-    """Samples per step."""
-    learning: LearningConfig = LearningConfig()
-    """How each SAE learns."""
+    train: TrainConfig = TrainConfig(n_samples=1_000_000)
+    """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(n_samples=150_000, k=(1, 2), eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000), k=(1, 2), eval_samples=5_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:
     """Trains one SAE per k in one pass and measures absorption on held-out samples."""
-    source = SuperpositionSource(hierarchical_world(config.seed))
+    source = SuperpositionSource(hierarchical_world(config.train.seed))
     saes = {
         f"BatchTopK k={k}": BatchTopKSAE(
-            BatchTopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.seed
+            BatchTopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.train.seed
         )
         for k in config.k
     }
-    setup = TrainConfig(
-        n_samples=config.n_samples, batch_size=config.batch_size, seed=config.seed, learning=config.learning
-    )
-    train(saes, source, setup, **run.training())
-    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.seed)
+    train(saes, source, config.train, **run.training())
+    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.train.seed)
     return build_report(config, run, saes, source, ladder)
 
 

@@ -8,7 +8,7 @@ and random directions. All SAEs share one pass over 2 million samples; ReLU gets
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
@@ -25,23 +25,17 @@ class Config:
 
     world: Literal["A", "B"] = "A"
     """Which world: equally frequent features (A) or Zipfian ones (B)."""
-    seed: int = 0
-    """First seed; world, SAEs and data order depend on it."""
     n_seeds: int = 1
     """Runs over consecutive seeds; scores become means with intervals over seeds."""
     d_sae: int = 256
     """Latents of each SAE."""
-    n_samples: int = 2_000_000
-    """Training samples per run."""
-    batch_size: int = 1024
-    """Samples per step."""
-    learning: LearningConfig = LearningConfig()
-    """How each SAE learns (ReLU adds its L0 target)."""
+    train: TrainConfig = TrainConfig(n_samples=2_000_000)
+    """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(n_samples=150_000, eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000), eval_samples=5_000)
 WORLDS = {"A": (dataset_a, 6), "B": (dataset_b, 8)}
 
 
@@ -49,14 +43,12 @@ def main(config: Config, run: RunFolder) -> Report:
     """Trains and scores once per seed; the figures show the last seed."""
     build_world, k = WORLDS[config.world]
     ladders = []
-    for seed in range(config.seed, config.seed + config.n_seeds):
+    for seed in range(config.train.seed, config.train.seed + config.n_seeds):
         source = SuperpositionSource(build_world(seed))
         part = run if config.n_seeds == 1 else run.part(f"seed_{seed}")
         saes = make_saes(source.d_in, config.d_sae, k, seed)
-        learning = {"ReLU": LearningConfig(**vars(config.learning) | {"target_l0": float(k)})}
-        setup = TrainConfig(
-            n_samples=config.n_samples, batch_size=config.batch_size, seed=seed, learning=config.learning
-        )
+        learning = {"ReLU": LearningConfig(**vars(config.train.learning) | {"target_l0": float(k)})}
+        setup = replace(config.train, seed=seed)
         train(saes, source, setup, learning=learning, **part.training())
         ladders.append(score_with_controls(saes, source, n_samples=config.eval_samples, seed=seed))
     return build_report(config, part, saes, source, over_seeds(ladders))

@@ -88,7 +88,7 @@ def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     recipe = load_recipe(options.recipe)
     config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
     if options.seed is not None:
-        config = replace(config, seed=options.seed)
+        config = configs.with_seed(config, options.seed)
     report = carry_out(recipe, config, options.output, resume=options.resume)
     print_summary(report)
     print(f"report: {options.output / 'report.html'}")
@@ -129,7 +129,7 @@ def verify_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     recipe = load_recipe(options.recipe)
     config = recipe.config(smoke=options.smoke)
     if options.seed is not None:
-        config = replace(config, seed=options.seed)
+        config = configs.with_seed(config, options.seed)
     with tempfile.TemporaryDirectory() as temporary:
         report = carry_out(recipe, config, options.output or Path(temporary), resume=False)
     print_summary(report)

@@ -68,6 +68,17 @@ def override_one(config: ConfigT, dotted: str, parts: Sequence[str], text: str) 
     return dataclasses.replace(config, **{parts[0]: value})  # type: ignore[type-var]
 
 
+def seed_of(config: Any) -> int:
+    """The seed of a recipe's config: its field `seed`, or that of its `train` config."""
+    holder = config if "seed" in get_type_hints(type(config)) else config.train
+    return int(holder.seed)
+
+
+def with_seed(config: ConfigT, seed: int) -> ConfigT:
+    """The same config with another seed, wherever `seed_of` finds it."""
+    return override(config, {"seed" if "seed" in get_type_hints(type(config)) else "train.seed": str(seed)})
+
+
 def field_paths(config: Any, dotted: str, depth: int) -> list[str]:
     """Dotted names of all fields below `config`, with the part of `dotted` that leads here in front."""
     prefix = "".join(part + "." for part in dotted.split(".")[:depth])
@@ -110,7 +121,7 @@ def parse_text(text: str, hint: Any) -> Any:
 def convert(value: Any, hint: Any, path: str) -> Any:
     """A JSON value as a field of type `hint` holds it, or a ValueError that names the field and both types."""
     origin, args = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
         return from_json(hint, value, path=path + ".")
     if origin in (Union, types.UnionType):
         for option in args:
@@ -124,7 +135,9 @@ def convert(value: Any, hint: Any, path: str) -> Any:
     elif origin is tuple and isinstance(value, list | tuple):
         inner = args[:1] * len(value) if len(args) == 2 and args[1] is Ellipsis else args
         if len(inner) == len(value):
-            return tuple(convert(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True)))
+            return tuple(
+                convert(item, kind, f"{path}[{i}]") for i, (item, kind) in enumerate(zip(value, inner, strict=True))
+            )
     elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     elif isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):

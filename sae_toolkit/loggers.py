@@ -39,7 +39,9 @@ class JsonlLog:
         """What an earlier session logged up to a step; later lines (lost by going back to a checkpoint) are cut off."""
         if not self.path.exists():
             return []
-        records = [parsed for line in self.path.read_text(encoding="utf-8").splitlines() if (parsed := whole_line(line))]
+        records = [
+            parsed for line in self.path.read_text(encoding="utf-8").splitlines() if (parsed := whole_line(line))
+        ]
         kept = [record for record in records if record["step"] <= step]
         atomic_write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept))
         return kept

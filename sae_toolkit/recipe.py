@@ -1,6 +1,5 @@
 """Finding, loading and checking recipes: Python files with a claim, a `Config`, a `SMOKE` config and `main`."""
 
-import dataclasses
 import difflib
 import importlib.util
 import sys
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+
+from sae_toolkit.config import seed_of, with_seed
 
 PACKAGED = Path(__file__).parent / "recipes"
 """Inside an installed wheel."""
@@ -37,7 +38,7 @@ class Recipe:
             (self.module.Config(), self.module.EXPECTED),
             (self.module.SMOKE, self.module.SMOKE_EXPECTED),
         ):
-            if dataclasses.replace(config, seed=published.seed) == published:
+            if with_seed(config, seed_of(published)) == published:
                 return tuple(expected)
         return ()
 
@@ -60,9 +61,12 @@ def load_recipe(name_or_file: str) -> Recipe:
         names = recipe_names()
         nearest = difflib.get_close_matches(name_or_file, names, n=1, cutoff=0.0)
         hint = f" Did you mean {nearest[0]}?" if nearest and not is_file else ""
-        raise ValueError(f"no recipe {name_or_file!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .py.")
+        raise ValueError(
+            f"no recipe {name_or_file!r}.{hint} Recipes: {', '.join(names)}; or give a path ending in .py."
+        )
     spec = importlib.util.spec_from_file_location(f"sae_toolkit_recipe_{path.stem}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)

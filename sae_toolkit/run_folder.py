@@ -35,9 +35,7 @@ class RunFolder:
     def part(self, name: str) -> "RunFolder":
         """A run inside this one, for recipes that train more than once (over seeds, over worlds)."""
         report_folder = self.report_folder or self.folder
-        return RunFolder(
-            self.folder / name, resume=self.resume, watchers=self.watchers, report_folder=report_folder
-        )
+        return RunFolder(self.folder / name, resume=self.resume, watchers=self.watchers, report_folder=report_folder)
 
     def training(self, *, checkpoint_every_samples: int | None = None, keep: int = 2) -> dict[str, Any]:
         """Keyword arguments for `train`: log, checkpoints and the state to resume from."""

@@ -16,7 +16,9 @@ from sae_toolkit.training import TrainingInterrupted
 N_STEPS, BATCH = 120, 32
 
 
-def run(folder: Path | None, variant: str, *, delay: float = 0.0, resume: bool = False, target_l0: float | None = None) -> str:
+def run(
+    folder: Path | None, variant: str, *, delay: float = 0.0, resume: bool = False, target_l0: float | None = None
+) -> str:
     learning = LearningConfig(dead_after_samples=96, resample_every_samples=320, target_l0=target_l0)
     config = TrainConfig(n_samples=N_STEPS * BATCH, batch_size=BATCH, preparation_samples=64, learning=learning)
     sae = AbstractSAE.variants[variant](small_config(AbstractSAE.variants[variant]))

@@ -59,9 +59,7 @@ def import_violations(package: Path) -> list[str]:
         allowed = MAY_IMPORT.get(part, set()) | FOUNDATION | {part}
         for name in imported_modules(path, package):
             pieces = name.split(".")
-            if pieces[0] == "recipes" or (
-                pieces[0] == package.name and len(pieces) > 1 and pieces[1] not in allowed
-            ):
+            if pieces[0] == "recipes" or (pieces[0] == package.name and len(pieces) > 1 and pieces[1] not in allowed):
                 found.append(f"{path.relative_to(package)} imports {name}")
     return found
 
@@ -105,9 +103,7 @@ def map_differences(readme: str, package: Path) -> list[str]:
             folder = name
         elif name.endswith(".py") and len(match.group(1)) in (2, 4):
             listed.add(name if len(match.group(1)) == 2 else folder + name)
-    actual = {
-        path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"
-    }
+    actual = {path.relative_to(package).as_posix() for path in package.rglob("*.py") if path.name != "__init__.py"}
     return [f"not in the map: {name}" for name in sorted(actual - listed)] + [
         f"in the map, but not there: {name}" for name in sorted(listed - actual)
     ]

@@ -186,9 +186,16 @@ def test_impossible_cadences_are_refused(changes: dict[str, int], tmp_path: Path
         Checkpoints(tmp_path, **changes)
 
 
-@pytest.mark.parametrize(("every", "before", "after", "due"), [
-    (100, 64, 96, False), (100, 96, 128, True), (32, 64, 96, True), (10, 0, 32, True), (None, 0, 10**9, False),
-])
+@pytest.mark.parametrize(
+    ("every", "before", "after", "due"),
+    [
+        (100, 64, 96, False),
+        (100, 96, 128, True),
+        (32, 64, 96, True),
+        (10, 0, 32, True),
+        (None, 0, 10**9, False),
+    ],
+)
 def test_due_when_a_multiple_is_crossed(every: int | None, before: int, after: int, due: bool, tmp_path: Path) -> None:
     assert Checkpoints(tmp_path, every_samples=every).is_due(samples_before=before, samples_after=after) is due
 
@@ -202,7 +209,12 @@ def test_a_damaged_state_is_always_skipped_with_a_warning(damage: str, tmp_path:
     """Every file at about forty places, run.json at a few hundred; the state before it is used instead."""
     keeper = Checkpoints(run_folder(tmp_path))
     newest = tmp_path / "step_000000002"
-    assert {path.name for path in files_of(newest)} == {"run.json", "sae.json", "weights.safetensors", "sae.safetensors"}
+    assert {path.name for path in files_of(newest)} == {
+        "run.json",
+        "sae.json",
+        "weights.safetensors",
+        "sae.safetensors",
+    }
     for path in files_of(newest):
         whole = path.read_bytes()
         for place in range(0, len(whole), max(1, len(whole) // (300 if path.name == "run.json" else 40))):
@@ -277,10 +289,13 @@ class Hub(types.ModuleType):
         return str(self.folder)
 
 
-@pytest.mark.parametrize(("hub_id", "asked"), [
-    ("someone/saes", ("someone/saes", None)),
-    ("someone/saes/layer_3/wide", ("someone/saes", ["layer_3/wide/*"])),
-])
+@pytest.mark.parametrize(
+    ("hub_id", "asked"),
+    [
+        ("someone/saes", ("someone/saes", None)),
+        ("someone/saes/layer_3/wide", ("someone/saes", ["layer_3/wide/*"])),
+    ],
+)
 def test_a_hub_id_is_downloaded(hub_id: str, asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sae = working_sae(TopKSAE)
     save(sae, tmp_path / "layer_3" / "wide")
@@ -303,7 +318,8 @@ def test_without_the_hub_library_the_extra_is_named(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "nonsense", ["", "nowhere", "/no/such/folder", "../x", "a b/c", "https://huggingface.co/a/b", "\0", "x" * 5000, "a//b"]
+    "nonsense",
+    ["", "nowhere", "/no/such/folder", "../x", "a b/c", "https://huggingface.co/a/b", "\0", "x" * 5000, "a//b"],
 )
 def test_nonsense_is_neither_a_folder_nor_a_hub_id(nonsense: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", Hub(None))
@@ -329,4 +345,7 @@ def test_the_hash_sees_every_parameter_and_buffer() -> None:
         return sae
 
     names = list(working_sae(BatchTopKSAE).state_dict())
-    assert len({weights_sha256(changed(name)) for name in names} | {weights_sha256(working_sae(BatchTopKSAE))}) == len(names) + 1
+    assert (
+        len({weights_sha256(changed(name)) for name in names} | {weights_sha256(working_sae(BatchTopKSAE))})
+        == len(names) + 1
+    )

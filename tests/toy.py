@@ -37,7 +37,9 @@ def small_config(variant: type[AbstractSAE], **changes: Any) -> Any:
         if field.name in SMALL:
             chosen[field.name] = SMALL[field.name]
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise AssertionError(f"{variant.__name__}.Config.{field.name} has no default: add a small value to toy.SMALL")
+            raise AssertionError(
+                f"{variant.__name__}.Config.{field.name} has no default: add a small value to toy.SMALL"
+            )
     return variant.Config(**chosen | changes)
 
 

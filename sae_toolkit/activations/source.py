@@ -44,7 +44,8 @@ class ActivationStream(ABC, Iterator[ActivationBatch]):
 class ActivationSource(ABC):
     """Where vectors come from. "train" and "eval" never share a sample, a document or a generator.
 
-    A train stream never ends (a finite source starts over in a new order); an eval stream may end, each sample seen once.
+    A train stream never ends (a finite source starts over in a new order); an eval stream may end, each sample seen
+    once.
     """
 
     @property

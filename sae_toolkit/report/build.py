@@ -53,7 +53,7 @@ def build_report(
         recipe=Path(recipe.__file__ or type(config).__module__).stem,
         claim=(recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
         config=configs.to_json(config),
-        provenance=collect_provenance(source.describe(), config.seed),
+        provenance=collect_provenance(source.describe(), configs.seed_of(config)),
         saes=[
             ReportedSAE(
                 name=name,

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.metrics import welch_bound
 from sae_toolkit.metrics.matching import unit_rows
 from sae_toolkit.report.numbers import power_of_ten
 from sae_toolkit.report.report import FigurePanel
@@ -139,7 +140,7 @@ def pairwise_cosines(
     centres = (EDGES[1:] + EDGES[:-1]) / 2
     chance = (1 - centres**2) ** ((d - 3) / 2)  # density of one coordinate of a random unit vector
     axis.plot(centres, chance / chance.sum(), color=SENTINEL["ink"], linewidth=0.9, label="random directions")
-    bound = sqrt((n - d) / (d * (n - 1))) if n > d else 0.0  # Welch 1974; this folder may not import ground_truth
+    bound = welch_bound(n, d)
     for x in (-bound, bound):
         axis.axvline(x, color=SENTINEL["muted"], linestyle=":", linewidth=1)
     axis.plot([], [], color=SENTINEL["muted"], linestyle=":", linewidth=1, label=f"± Welch bound {bound:.3f}")

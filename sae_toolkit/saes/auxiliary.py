@@ -4,21 +4,47 @@ Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093)
 ||e - e_hat||^2 with e = x - x_hat and e_hat the reconstruction from the k_aux largest dead latents.
 """
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 
 
-def refuse_impossible_auxk(variant: str, *, aux_coefficient: float, k_aux: int) -> None:
-    """Config values with which the loss has no meaning."""
-    if not aux_coefficient >= 0:
-        raise ValueError(f"{variant}: aux_coefficient={aux_coefficient} given, but it must not be negative.")
-    if k_aux < 1:
-        raise ValueError(
-            f"{variant}: k_aux={k_aux} given, but it must be at least 1 (aux_coefficient=0 switches AuxK off)."
-        )
+@dataclass(frozen=True, kw_only=True)
+class SelectingConfig(AbstractSAE.Config):
+    """Choices of an SAE that selects latents by rank and revives dead ones by AuxK."""
+
+    k: int
+    """Latents selected per sample (on average, where the selection is batch-wide)."""
+    aux_coefficient: float = 1 / 32
+    """Weight of the AuxK loss relative to the reconstruction loss; 0 switches it off."""
+    k_aux: int = 512
+    """Dead latents that model the residual of one sample, at most."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.k <= self.d_sae:
+            raise ValueError(f"k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE.")
+        if not self.aux_coefficient >= 0:
+            raise ValueError(f"aux_coefficient={self.aux_coefficient} given, but it must not be negative.")
+        if self.k_aux < 1:
+            raise ValueError(f"k_aux={self.k_aux} given, but it must be at least 1; aux_coefficient=0 turns AuxK off.")
+
+
+def mse_and_auxk(
+    sae: AbstractSAE,
+    config: SelectingConfig,
+    x: Float[Tensor, "batch d_in"],
+    output: SAEOutput,
+    signals: TrainingSignals,
+) -> dict[str, Float[Tensor, ""]]:
+    """The loss terms of such an SAE: mean squared error in normalised units, and weighted AuxK."""
+    error = sae.normalised_error(x, output)
+    auxk = auxk_loss(sae, x, error, signals.dead, config.k_aux)
+    return {"mse": error.square().mean(), "auxk": config.aux_coefficient * auxk}
 
 
 def auxk_loss(

@@ -1,7 +1,7 @@
 """BatchTopK SAE (Bussmann, Leask & Nanda 2024, arXiv 2412.06410): k latents per sample on average, not for each.
 
-Training keeps the batch * k largest activations of the whole batch (section 3, equation 5). Inference must not depend on
-the batch, so it keeps what exceeds one threshold (equation 7). The paper averages the smallest kept activation over
+Training keeps the batch * k largest activations of the whole batch (section 3, equation 5). Inference must not depend
+on the batch, so it keeps what exceeds one threshold (equation 7). The paper averages the smallest kept activation over
 batches, which fires too much for small k; here the threshold is the quantile that gives exactly k per sample on data.
 """
 
@@ -12,36 +12,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import auxk_loss, refuse_impossible_auxk
+from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 ALWAYS_KEPT = 65_536
-"""Largest activations kept per calibration batch even where 2 k per sample are fewer, so that small batches are exact."""
+"""Largest activations kept per calibration batch even where 2 k per sample are fewer: small batches are exact."""
 
 
 class BatchTopKSAE(AbstractSAE):
     """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold."""
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(AbstractSAE.Config):
+    class Config(SelectingConfig):
         """Choices of a BatchTopK SAE."""
-
-        k: int
-        """Mean number of latents per sample."""
-        aux_coefficient: float = 1 / 32
-        """Weight of the AuxK loss relative to the reconstruction loss; 0 switches it off."""
-        k_aux: int = 512
-        """Dead latents that model the residual of one sample, at most."""
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            refuse_impossible_auxk("BatchTopKSAE", aux_coefficient=self.aux_coefficient, k_aux=self.k_aux)
-            if not 1 <= self.k <= self.d_sae:
-                raise ValueError(
-                    f"BatchTopKSAE: k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE."
-                )
 
     config: Config
     threshold: Tensor
@@ -73,7 +58,7 @@ class BatchTopKSAE(AbstractSAE):
 
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
-        """Sets the threshold at which the mean number of latents over all given samples is k (or as many as are > 0)."""
+        """Sets the threshold at which the mean number of latents over all samples is k (or as many as are > 0)."""
         kept: list[Tensor] = []
         n_samples = 0
         for x in batches:
@@ -97,9 +82,7 @@ class BatchTopKSAE(AbstractSAE):
     def loss_terms(
         self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        error = self.normalised_error(x, output)
-        auxk = auxk_loss(self, x, error, signals.dead, self.config.k_aux)
-        return {"mse": error.square().mean(), "auxk": self.config.aux_coefficient * auxk}
+        return mse_and_auxk(self, self.config, x, output, signals)
 
 
 def selection_at(pre_acts: Float[Tensor, "batch d_sae"], places: Tensor) -> SparseRows:

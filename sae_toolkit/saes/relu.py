@@ -25,7 +25,7 @@ class ReluSAE(AbstractSAE):
         """Choices of a ReLU SAE."""
 
         l1_coefficient: float = 0.1
-        """Penalty per sqrt(d_in) of latent activation, in normalised units (where the mean squared error starts at 1)."""
+        """Penalty per sqrt(d_in) of latent activation, in normalised units (the mean squared error starts near 1)."""
 
         def __post_init__(self) -> None:
             super().__post_init__()

@@ -37,13 +37,13 @@ def selected_pre_acts(
 
     `pre_acts` is what `dense_pre_acts` gave (computed without a graph) and `selection` says where to read it.
     """
-    values = SelectedPreActs.apply(pre_acts, x, W_enc, b_enc, b_dec, selection)
+    values: Tensor = SelectedPreActs.apply(pre_acts, x, W_enc, b_enc, b_dec, selection)  # type: ignore[no-untyped-call]
     return SparseRows(values, selection.indices, selection.offsets, selection.shape)
 
 
 def sparse_decode(latents: SparseRows, W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "*batch d_in"]:
     """`latents.to_dense() @ W_dec`, forward and backward in time proportional to the nonzeros."""
-    decoded = SparseDecode.apply(latents.values, W_dec, latents)
+    decoded: Tensor = SparseDecode.apply(latents.values, W_dec, latents)  # type: ignore[no-untyped-call]
     return decoded.reshape(*latents.shape[:-1], W_dec.shape[1])
 
 
@@ -68,6 +68,8 @@ class ColumnOrder:
 
 
 class SelectedPreActs(torch.autograd.Function):
+    """Reads pre-activations at the selected places; its backward never sees the others."""
+
     @staticmethod
     def forward(
         ctx: Any, pre_acts: Tensor, x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, selection: SparseRows
@@ -92,6 +94,8 @@ class SelectedPreActs(torch.autograd.Function):
 
 
 class SparseDecode(torch.autograd.Function):
+    """latents @ W_dec from the nonzeros alone, with gradients to the values and W_dec."""
+
     @staticmethod
     def forward(ctx: Any, values: Tensor, W_dec: Tensor, latents: SparseRows) -> Tensor:
         ctx.save_for_backward(values, W_dec)

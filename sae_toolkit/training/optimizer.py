@@ -29,7 +29,8 @@ def project_decoder_gradient_(W_dec: nn.Parameter) -> None:
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
     """Euclidean norm of all gradients together."""
     norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
-    return torch.stack(norms).norm()
+    total: Tensor = torch.stack(norms).norm()
+    return total
 
 
 def clip_gradients_(parameters: Iterable[nn.Parameter], norm: Float[Tensor, ""], *, limit: float) -> None:

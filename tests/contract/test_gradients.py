@@ -23,4 +23,6 @@ def test_float32_loses_no_digits(variant: type[AbstractSAE], normaliser: str) ->
         found.append({"loss": loss.detach(), **{name: p.grad for name, p in sae.named_parameters()}})
     single, double = found
     for name, value in double.items():
-        torch.testing.assert_close(single[name].double(), value, rtol=1e-3, atol=1e-4 * float(value.abs().max()), msg=name)
+        torch.testing.assert_close(
+            single[name].double(), value, rtol=1e-3, atol=1e-4 * float(value.abs().max()), msg=name
+        )

@@ -49,7 +49,9 @@ def test_leading_dimensions_are_kept(variant: type[AbstractSAE], normaliser: str
 
 @every_sae
 @pytest.mark.parametrize("leading", [(0,), (0, 3), (2, 0)], ids=str)
-def test_an_empty_batch_gives_empty_results(variant: type[AbstractSAE], normaliser: str, leading: tuple[int, ...]) -> None:
+def test_an_empty_batch_gives_empty_results(
+    variant: type[AbstractSAE], normaliser: str, leading: tuple[int, ...]
+) -> None:
     sae = working_sae(variant, normaliser=normaliser)
     out = sae(torch.zeros(*leading, D_IN))
     assert out.reconstruction.shape == (*leading, D_IN)

@@ -52,7 +52,9 @@ def test_larger_coefficients_give_smaller_l0() -> None:
     l0s = []
     for coefficient in (0.0, 0.2, 1.0):
         sae = ReluSAE(small_config(ReluSAE, l1_coefficient=coefficient))
-        train(sae, ToySource(), TrainConfig(n_samples=30_000, batch_size=200, learning=LearningConfig(learning_rate=5e-3)))
+        train(
+            sae, ToySource(), TrainConfig(n_samples=30_000, batch_size=200, learning=LearningConfig(learning_rate=5e-3))
+        )
         x = next(ToySource().stream(1000, seed=1, split="eval")).activations
         l0s.append(float((sae.encode(x) != 0).float().sum(1).mean()))
     assert all(denser > 1.15 * sparser for denser, sparser in pairwise(l0s)), l0s

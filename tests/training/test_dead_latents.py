@@ -35,9 +35,7 @@ def test_a_restarted_latent_gets_a_full_window() -> None:
 
 
 def test_a_selected_zero_is_no_firing() -> None:
-    latents = SparseRows(
-        torch.tensor([0.0, 1.5, 0.0]), torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]), (2, 4)
-    )
+    latents = SparseRows(torch.tensor([0.0, 1.5, 0.0]), torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]), (2, 4))
     assert fired_latents(SAEOutput(torch.zeros(2, 3), latents)).tolist() == [False, True, False, False]
     assert fired_latents(SAEOutput(torch.zeros(2, 3), latents.to_dense())).tolist() == [False, True, False, False]
 
@@ -59,7 +57,10 @@ def test_the_named_latents_change_and_the_others_do_not(variant: type[AbstractSA
     restarted = resample_(sae, optimizer, toy_batch(64), MASK, generator_for(0, "test"))
     assert restarted.tolist() == DEAD.tolist()
     for i in range(16):
-        changed = not torch.equal(sae.W_dec[i], before["W_dec"][i]), not torch.equal(sae.W_enc[:, i], before["W_enc"][:, i])
+        changed = (
+            not torch.equal(sae.W_dec[i], before["W_dec"][i]),
+            not torch.equal(sae.W_enc[:, i], before["W_enc"][:, i]),
+        )
         assert changed == ((True, True) if i in DEAD else (False, False)), i
     assert not sae.b_enc[DEAD].any()
     assert torch.equal(sae.b_enc[~MASK], before["b_enc"][~MASK])
@@ -99,7 +100,9 @@ def test_no_more_latents_restart_than_there_are_samples() -> None:
 def test_nothing_dead_changes_nothing() -> None:
     sae, optimizer = stepped(TopKSAE)
     before = sae.W_dec.clone()
-    assert resample_(sae, optimizer, toy_batch(5), torch.zeros(16, dtype=torch.bool), generator_for(0, "t")).numel() == 0
+    assert (
+        resample_(sae, optimizer, toy_batch(5), torch.zeros(16, dtype=torch.bool), generator_for(0, "t")).numel() == 0
+    )
     assert torch.equal(sae.W_dec, before)
 
 

@@ -68,9 +68,7 @@ class ExplodingSAE(AbstractSAE):
     def encode_latents(self, x: torch.Tensor) -> torch.Tensor:
         return (x @ self.W_enc).relu()
 
-    def loss_terms(
-        self, x: torch.Tensor, output: SAEOutput, signals: TrainingSignals
-    ) -> dict[str, torch.Tensor]:
+    def loss_terms(self, x: torch.Tensor, output: SAEOutput, signals: TrainingSignals) -> dict[str, torch.Tensor]:
         self.steps += 1
         mse = self.normalised_error(x, output).square().mean()
         if self.steps < 3:

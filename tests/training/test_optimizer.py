@@ -4,7 +4,13 @@ import torch
 from torch import nn
 
 from sae_toolkit import LearningConfig
-from sae_toolkit.training.optimizer import clip_gradients_, gradient_norm, make_optimizer, normalise_rows_, project_decoder_gradient_
+from sae_toolkit.training.optimizer import (
+    clip_gradients_,
+    gradient_norm,
+    make_optimizer,
+    normalise_rows_,
+    project_decoder_gradient_,
+)
 from toy import gaussian
 
 
@@ -33,7 +39,9 @@ def test_adam_takes_its_settings() -> None:
 
 
 def test_clipping_equals_torch() -> None:
-    ours, theirs = ([nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(1))] for _ in "ab")
+    ours, theirs = (
+        [nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(1))] for _ in "ab"
+    )
     for limit in (0.5, 1e3):
         for i, (a, b) in enumerate(zip(ours[:2], theirs[:2], strict=True)):  # the last has no gradient
             a.grad, b.grad = gaussian(*a.shape, seed=i), gaussian(*a.shape, seed=i)

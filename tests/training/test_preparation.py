@@ -17,7 +17,9 @@ def test_geometric_median_minimises_the_summed_distance(seed: int) -> None:
     def summed_distance(point: np.ndarray) -> float:
         return float(np.linalg.norm(x.double().numpy() - point, axis=1).sum())
 
-    best = minimize(summed_distance, np.zeros(4), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000})
+    best = minimize(
+        summed_distance, np.zeros(4), method="Nelder-Mead", options={"xatol": 1e-7, "fatol": 1e-12, "maxiter": 4000}
+    )
     ours = geometric_median(x)
     np.testing.assert_allclose(ours.numpy(), best.x, atol=1e-4)
     assert np.linalg.norm(best.x - x.mean(0).numpy()) > 0.3

@@ -128,7 +128,13 @@ def test_another_setup_is_refused_with_the_difference(changes: dict[str, Any], m
     saes, source = changes.get("saes", build()), changes.get("source", ToySource())
     before = hashes(saes)
     with pytest.raises(ValueError, match=message):
-        train(saes, source, changes.get("config", CONFIG), learning=changes.get("learning"), resume_from=Checkpoints(tmp_path).latest())
+        train(
+            saes,
+            source,
+            changes.get("config", CONFIG),
+            learning=changes.get("learning"),
+            resume_from=Checkpoints(tmp_path).latest(),
+        )
     assert hashes(saes) == before
 
 

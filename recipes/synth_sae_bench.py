@@ -2,7 +2,7 @@
 
 The published protocol: width 4096 in 768 dimensions, L0 25, 200 million samples, batch 1024, Adam 3e-4; that is for a
 GPU. The smoke run has a world of the same construction with 1,000 features in 64 dimensions. Scores under the
-benchmark's own definitions carry the prefix `saelens_`; published means at L0 25: BatchTopK F1 .7316, MCC .7574, EV .7923.
+benchmark's own definitions carry the prefix `saelens_`; published at L0 25: BatchTopK F1 .7316, MCC .7574, EV .7923.
 
     sae-toolkit run synth_sae_bench --output runs/bench --smoke
     sae-toolkit run synth_sae_bench --output runs/bench16k --device cuda

@@ -62,8 +62,8 @@ def refuse_foreign_folder(target: Path) -> None:
     )
     if others:
         raise ValueError(
-            f"save: {target} already exists and is more than a saved SAE ({', '.join(others[:3])}); saving would delete "
-            f"it. Choose a new folder, for example {target / 'sae'}."
+            f"save: {target} already exists and is more than a saved SAE ({', '.join(others[:3])}); saving would "
+            f"delete it. Choose a new folder, for example {target / 'sae'}."
         )
 
 

@@ -106,7 +106,11 @@ def parse_text(text: str, hint: Any) -> Any:
         return None
     for option in options:
         if get_origin(option) is tuple:
-            return [parse_text(part, get_args(option)[0]) for part in text.split(",") if part]
+            kinds, parts = get_args(option), [part for part in text.split(",") if part]
+            same = len(kinds) != len(parts) or kinds[-1] is Ellipsis
+            return [parse_text(part, kinds[0 if same else i]) for i, part in enumerate(parts)]
+        if get_origin(option) is Literal:
+            return next((choice for choice in get_args(option) if str(choice) == text), text)
         if option is bool and text.lower() in ("true", "false"):
             return text.lower() == "true"
         for number in (int, float):

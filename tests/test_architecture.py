@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "analysis": {"activations", "saes", "metrics"},
     "loggers": set(),
     "run_folder": {"checkpoint", "training", "loggers"},
-    "report": {"metrics", "analysis", "activations", "saes", "checkpoint", "run_folder"},
+    "report": {"metrics", "analysis", "ground_truth", "activations", "saes", "checkpoint", "run_folder"},
     "recipe": set(),
     "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report"},
 }

@@ -58,7 +58,7 @@ def working_sae(variant: type[AbstractSAE], *, normaliser: str = "mean_scalar", 
     sae.normaliser.fit_(data)
     with torch.no_grad():
         for i, parameter in enumerate(sae.parameters()):
-            parameter += 0.1 * gaussian(*parameter.shape, seed=1000 + i)
+            parameter.add_(gaussian(*parameter.shape, seed=1000 + i), alpha=0.1)
     sae.calibrate_([data])
     return sae.eval()
 

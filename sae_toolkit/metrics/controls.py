@@ -5,7 +5,7 @@ untrained SAE. Ceilings: the true directions, read out linearly, by pursuit and 
 """
 
 import copy
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from jaxtyping import Float
@@ -78,43 +78,51 @@ def untrained(sae: AbstractSAE, sample: Float[Tensor, "batch d_in"], *, seed: in
     return initial
 
 
-def standard_controls(
-    sae: AbstractDictionary,
-    sample: Float[Tensor, "batch d_in"],
-    *,
-    k: int,
-    seed: int,
-    directions: Float[Tensor, "n_features d_in"] | None = None,
-    bias: Float[Tensor, " d_in"] | None = None,
-    lasso_penalty: float = 0.1,
-    leave_out: Collection[str] = (),
-) -> dict[str, AbstractDictionary]:
-    """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
+def floor_directions(
+    sample: Float[Tensor, "batch d_in"], w: int, *, seed: int, leave_out: Collection[str] = ()
+) -> dict[str, Float[Tensor, "_ d_in"]]:
+    """The directions behind every floor of one width, by name: what takes time, and does not depend on sparsity.
 
-    Floors express x - mean by the k largest correlations. Principal and independent components come with both signs
-    and may be fewer than d_sae. `bias` is what the world adds to every sample; `lasso_penalty` is in units of its
-    coefficients. `leave_out` names floors not worth their time (ICA needs minutes above d_in = 500).
+    Principal and independent components come with both signs and may be fewer than w. `leave_out` names floors not
+    worth their time (ICA needs minutes above d_in = 500).
     """
-    sample = sample.detach().cpu().float()
-    w, mean = sae.d_sae, sample.mean(0)
     builders: dict[str, Callable[[], Tensor]] = {
-        FLOOR: lambda: random_directions(w, sae.d_in, seed=seed),
+        FLOOR: lambda: random_directions(w, sample.shape[1], seed=seed),
         "floor/data_rows": lambda: data_rows(sample, w, seed=seed),
         "floor/shuffled_rows": lambda: shuffled_rows(sample, w, seed=seed),
         "floor/pca": lambda: pca_directions(sample, w),
         "floor/ica": lambda: ica_directions(sample, w, seed=seed),
         "floor/kmeans": lambda: kmeans_directions(sample, w, seed=seed),
     }
-    known = [*builders, "floor/untrained"]
-    unknown = [name for name in leave_out if name not in known]
+    unknown = [name for name in leave_out if name not in builders]
     if unknown:
-        raise ValueError(f"standard_controls: leave_out={unknown} given; choose among {', '.join(known)}.")
+        raise ValueError(f"floor_directions: leave_out={unknown} given; choose among {', '.join(builders)}.")
+    return {name: build() for name, build in builders.items() if name not in leave_out}
+
+
+def standard_controls(
+    sae: AbstractDictionary,
+    sample: Float[Tensor, "batch d_in"],
+    *,
+    k: int,
+    seed: int,
+    floors: Mapping[str, Float[Tensor, "_ d_in"]] | None = None,
+    directions: Float[Tensor, "n_features d_in"] | None = None,
+    bias: Float[Tensor, " d_in"] | None = None,
+    lasso_penalty: float = 0.1,
+) -> dict[str, AbstractDictionary]:
+    """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
+
+    Floors express x - mean by the k largest correlations. `floors` are ready `floor_directions` of this width; `bias`
+    is what the world adds to every sample; `lasso_penalty` is in units of its coefficients.
+    """
+    sample = sample.detach().cpu().float()
+    mean = sample.mean(0)
+    floors = floor_directions(sample, sae.d_sae, seed=seed) if floors is None else floors
     controls: dict[str, AbstractDictionary] = {
-        name: FixedDictionary(build(), coder=LinearTopK(k), offset=mean)
-        for name, build in builders.items()
-        if name not in leave_out
+        name: FixedDictionary(rows, coder=LinearTopK(k), offset=mean) for name, rows in floors.items()
     }
-    if isinstance(sae, AbstractSAE) and "floor/untrained" not in leave_out:
+    if isinstance(sae, AbstractSAE):
         controls["floor/untrained"] = untrained(sae, sample, seed=seed)
     if directions is not None:
         controls |= ceilings(directions, k=k, bias=bias, lasso_penalty=lasso_penalty)

@@ -8,7 +8,7 @@ import torch
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.metrics.bootstrap import interval_over_seeds
-from sae_toolkit.metrics.controls import CEILING, FLOOR, standard_controls
+from sae_toolkit.metrics.controls import CEILING, FLOOR, floor_directions, standard_controls
 from sae_toolkit.metrics.evaluate import Scores, evaluate, with_reference
 from sae_toolkit.metrics.probe import linear_probe
 from sae_toolkit.metrics.score import Score
@@ -47,6 +47,8 @@ def score_with_controls(
     groups: dict[tuple[int, int], list[str]] = {}
     for name, sae in saes.items():
         groups.setdefault((sae.d_sae, max(1, round(scores[name]["l0"].value))), []).append(name)
+    widths = {d_sae for d_sae, _ in groups}
+    floors = {w: floor_directions(sample, w, seed=seed, leave_out=leave_out) for w in widths}
     referenced: dict[str, Scores] = {}
     controls: dict[str, Scores] = {}
     for (d_sae, k), names in groups.items():
@@ -55,13 +57,13 @@ def score_with_controls(
             sample,
             k=k,
             seed=seed,
+            floors=floors[d_sae],
             directions=None if truth is None else truth.directions,
             bias=None if truth is None else truth.bias,
-            leave_out=leave_out,
         )
         found = evaluate(built, source, n_samples=n_samples, seed=seed)
-        suffix = f" k={k}" if len({key[1] for key in groups}) > 1 else ""
-        suffix += f" width={d_sae}" if len({key[0] for key in groups}) > 1 else ""
+        suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
+        suffix += f" width={d_sae}" if len(widths) > 1 else ""
         controls |= {name + suffix: values for name, values in found.items()}
         for name in names:
             referenced[name] = with_reference(scores[name], found[FLOOR], found.get(CEILING))

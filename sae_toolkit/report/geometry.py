@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.metrics import welch_bound
+from sae_toolkit.ground_truth.directions import welch_bound
 from sae_toolkit.metrics.matching import unit_rows
 from sae_toolkit.report.numbers import power_of_ten
 from sae_toolkit.report.report import FigurePanel

@@ -105,7 +105,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
             AbstractSAE.variants[cls.__name__] = cls
 
     def __init__(self, config: Config, *, seed: int = 0) -> None:
-        """Unit decoder rows uniform on the sphere, encoder = their transpose (Gao et al. 2024, arXiv 2406.04093, A.1)."""
+        """Unit decoder rows uniform on the sphere, encoder = their transpose (Gao et al. 2024, appendix A.1)."""
         super().__init__()
         self.config = config
         self.d_in, self.d_sae = config.d_in, config.d_sae

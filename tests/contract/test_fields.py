@@ -6,9 +6,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
+from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, train, weights_sha256
-from toy import VARIANTS, ToySource, small_config
 
 # Values at which every field acts within a few steps.
 LEARNING = LearningConfig(warmup_steps=3, clip_norm=0.5, dead_after_samples=40, sparsity_warmup_fraction=0.5)
@@ -25,19 +25,20 @@ def candidates(hint: Any, value: Any) -> list[Any]:
         first = dataclasses.fields(value)[0].name
         field_hint = get_type_hints(type(value))[first]
         return [dataclasses.replace(value, **{first: other}) for other in candidates(field_hint, getattr(value, first))]
+    found: list[Any] = []
     if get_origin(hint) is Literal:
-        return [option for option in get_args(hint) if option != value]
-    if isinstance(value, tuple):
-        return [value[:-1], (*value, *value[-1:])]
-    if value is None:
-        return [60] if int in options else [1.5] if float in options else []
-    if isinstance(value, bool):
-        return [not value]
-    if isinstance(value, int):
-        return [value + 1, 2 * value, 1]
-    if isinstance(value, float):
-        return [value / 2, 0.25]
-    return []
+        found = [option for option in get_args(hint) if option != value]
+    elif isinstance(value, tuple):
+        found = [value[:-1], (*value, *value[-1:])]
+    elif value is None:
+        found = [60] if int in options else [1.5] if float in options else []
+    elif isinstance(value, bool):
+        found = [not value]
+    elif isinstance(value, int):
+        found = [value + 1, 2 * value, 1]
+    elif isinstance(value, float):
+        found = [value / 2, 0.25]
+    return found
 
 
 def outcome(variant: type[AbstractSAE], sae_config: Any, config: TrainConfig) -> tuple[Any, ...]:
@@ -56,7 +57,7 @@ def refuse_unread(name: str, hint: Any, value: Any, run: Any) -> None:
     """Fails unless some other value of the field gives another outcome; a refusal counts when it names the field."""
     others = BY_HAND.get(name) or candidates(hint, value)
     assert others, f"{name}: {hint} cannot be changed by its type; add other values of it to BY_HAND in {__file__}"
-    field, usual = name.split(".")[-1], run(value)
+    field, usual = name.rsplit(".", 1)[-1], run(value)
     for other in others:
         found = run(other)
         if found[0] == "refused" and field not in found[1]:

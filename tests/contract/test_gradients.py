@@ -5,10 +5,10 @@ The formulas themselves are held against the papers in tests/saes/, variant by v
 
 import pytest
 import torch
+from toy import NORMALISERS, VARIANTS, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE
 from sae_toolkit.saes.base import TrainingSignals
-from toy import NORMALISERS, VARIANTS, toy_batch, working_sae
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)

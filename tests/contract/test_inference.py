@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from toy import D_IN, D_SAE, NORMALISERS, VARIANTS, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE
-from toy import D_IN, D_SAE, NORMALISERS, VARIANTS, toy_batch, working_sae
 
 every_sae = pytest.mark.parametrize(
     ("variant", "normaliser"),

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from toy import D_IN, D_SAE, NORMALISERS, VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, load, save, train, weights_sha256
-from toy import D_IN, D_SAE, NORMALISERS, VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
 each_normaliser = pytest.mark.parametrize("normaliser", NORMALISERS)
@@ -120,5 +120,5 @@ def test_impossible_sizes_are_refused(variant: type[AbstractSAE]) -> None:
 @each_variant
 def test_a_source_of_another_width_is_refused_before_training(variant: type[AbstractSAE]) -> None:
     sae = variant(small_config(variant, d_in=D_IN + 1))
-    with pytest.raises(ValueError, match="d_in=9.*width 8"):
+    with pytest.raises(ValueError, match=r"d_in=9.*width 8"):
         train(sae, ToySource(), TrainConfig(n_samples=64))

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, TrainConfig, TrainingSignals, train, weights_sha256
-from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
 LEARNING = LearningConfig(dead_after_samples=64, resample_every_samples=160)

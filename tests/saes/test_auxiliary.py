@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from toy import ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import BatchTopKSAE, LearningConfig, TopKSAE, TrainConfig, TrainingSignals, train
 from sae_toolkit.saes.auxiliary import auxk_loss
-from toy import ToySource, small_config, toy_batch, working_sae
 
 DEAD = torch.tensor([1, 4, 5, 9, 14])
 MASK = torch.zeros(16, dtype=torch.bool).index_fill(0, DEAD, True)

@@ -3,9 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
+from toy import gaussian, small_config, toy_batch, working_sae
 
 from sae_toolkit import BatchTopKSAE, TrainingSignals
-from toy import gaussian, small_config, toy_batch, working_sae
 
 
 def dense_loss(sae: BatchTopKSAE, x: Tensor, dead: Tensor) -> Tensor:

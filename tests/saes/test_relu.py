@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from toy import ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import LearningConfig, ReluSAE, TrainConfig, TrainingSignals, train
-from toy import ToySource, small_config, toy_batch, working_sae
 
 SIGNALS = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(0.7, dtype=torch.float64))
 

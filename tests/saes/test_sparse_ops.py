@@ -3,10 +3,10 @@
 import pytest
 import torch
 from torch import Tensor
+from toy import gaussian
 
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, selected_pre_acts, sparse_decode
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
-from toy import gaussian
 
 
 def leaf(*shape: int, seed: int) -> Tensor:

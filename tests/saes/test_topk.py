@@ -1,11 +1,11 @@
-"""TopK SAE against the formula of Gao et al. 2024: z = ReLU(TopK((x - b_dec) W_enc + b_enc)), x_hat = z W_dec + b_dec."""
+"""TopK SAE against Gao et al. 2024: z = ReLU(TopK((x - b_dec) W_enc + b_enc)), x_hat = z W_dec + b_dec."""
 
 import pytest
 import torch
 from torch import Tensor
+from toy import small_config, toy_batch, working_sae
 
 from sae_toolkit import TopKSAE, TrainingSignals
-from toy import small_config, toy_batch, working_sae
 
 NONE_DEAD = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(1.0, dtype=torch.float64))
 SOME_DEAD = NONE_DEAD._replace(dead=torch.arange(16) % 2 == 0)

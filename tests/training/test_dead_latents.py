@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from toy import VARIANTS, ToySource, gaussian, small_config, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
 from sae_toolkit.saes.base import SAEOutput
@@ -9,7 +10,6 @@ from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
 from sae_toolkit.training.dead_latents import DeadLatents, fired_latents, resample_
 from sae_toolkit.training.optimizer import make_optimizer
-from toy import VARIANTS, ToySource, gaussian, small_config, toy_batch, working_sae
 
 DEAD = torch.tensor([2, 3, 11])
 MASK = torch.zeros(16, dtype=torch.bool).index_fill(0, DEAD, True)

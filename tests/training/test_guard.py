@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import (
     AbstractSAE,
@@ -18,7 +19,6 @@ from sae_toolkit import (
 )
 from sae_toolkit.training import NonFiniteError
 from sae_toolkit.training.guard import refuse_non_finite_batch
-from toy import VARIANTS, ToySource, small_config
 
 CONFIG = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64)
 

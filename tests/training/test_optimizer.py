@@ -2,6 +2,7 @@
 
 import torch
 from torch import nn
+from toy import gaussian
 
 from sae_toolkit import LearningConfig
 from sae_toolkit.training.optimizer import (
@@ -11,7 +12,6 @@ from sae_toolkit.training.optimizer import (
     normalise_rows_,
     project_decoder_gradient_,
 )
-from toy import gaussian
 
 
 def test_the_projected_gradient_is_orthogonal_to_its_row_and_keeps_the_rest() -> None:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize
+from toy import ToySource, gaussian, small_config, toy_batch
 
 from sae_toolkit import TopKSAE
 from sae_toolkit.training.preparation import geometric_median, initialise_from_data_, sample_batches
-from toy import ToySource, gaussian, small_config, toy_batch
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

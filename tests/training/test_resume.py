@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from resumable_run import run
+from toy import PENALTY_VARIANTS, VARIANTS, ToySource, small_config, toy_batch
 
 from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, TrainConfig, load, train, weights_sha256
 from sae_toolkit.training import TrainingSnapshot
-from resumable_run import run
-from toy import PENALTY_VARIANTS, VARIANTS, ToySource, small_config, toy_batch
 
 SCRIPT = Path(__file__).parents[1] / "resumable_run.py"
 BATCH = 32

@@ -1,0 +1,64 @@
+"""The factor on a sparsity penalty: a warm-up, or feedback towards a target L0."""
+
+import pytest
+import torch
+from toy import ToySource, small_config
+
+from sae_toolkit import LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit.training.sparsity_control import SparsityControl
+
+
+def control(**changes: float | None) -> SparsityControl:
+    return SparsityControl(LearningConfig(**changes), n_steps=8, device=torch.device("cpu"))
+
+
+def test_without_a_target_it_is_the_warm_up() -> None:
+    fixed = control(sparsity_warmup_fraction=0.5)
+    weights = []
+    for step in range(8):
+        weights.append(float(fixed.weight(step)))
+        fixed.update(torch.tensor(100.0), step)
+    assert weights == [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("l0", "rises"), [(9.0, True), (1.0, False)])
+def test_too_many_active_latents_raise_the_weight_and_too_few_lower_it(l0: float, rises: bool) -> None:
+    steered = control(target_l0=3.0, sparsity_warmup_fraction=0.0)
+    for step in range(8):
+        steered.update(torch.tensor(l0), step)
+    assert (float(steered.log_weight) > 0) is rises
+
+
+@pytest.mark.parametrize("l0", [0.0, 1e9])
+def test_the_weight_stays_finite_whatever_happens(l0: float) -> None:
+    steered = control(target_l0=3.0)
+    for step in range(5000):
+        steered.update(torch.tensor(l0), step)
+    assert torch.isfinite(steered.weight(7))
+
+
+def test_its_state_is_all_it_remembers() -> None:
+    one, other = (control(target_l0=3.0, sparsity_warmup_fraction=0.5) for _ in range(2))
+    for step in range(3):
+        one.update(torch.tensor(5.0 + step), step)
+    other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
+    for steered in (one, other):
+        for step in range(3, 8):
+            steered.update(torch.tensor(4.0), step)
+    assert torch.equal(one.weight(7), other.weight(7))
+
+
+def test_a_target_needs_a_penalty() -> None:
+    config = TrainConfig(n_samples=64, learning=LearningConfig(target_l0=3.0))
+    with pytest.raises(ValueError, match="TopKSAE has no sparsity penalty"):
+        train(TopKSAE(small_config(TopKSAE)), ToySource(), config)
+
+
+@pytest.mark.parametrize("target", [2.0, 3.0])
+def test_the_target_is_reached_within_10_percent(target: float) -> None:
+    source = ToySource(n_features=24, d_in=16, active=2.4)
+    sae = ReluSAE(small_config(ReluSAE, d_in=16, d_sae=32))
+    learning = LearningConfig(target_l0=target)
+    train(sae, source, TrainConfig(n_samples=400_000, batch_size=400, preparation_samples=2000, learning=learning))
+    x = next(source.stream(4000, seed=1, split="eval")).activations
+    assert float((sae.encode(x) != 0).float().sum(1).mean()) == pytest.approx(target, rel=0.1)

@@ -1,11 +1,14 @@
 """What `train` refuses before anything is computed, and what it gives back."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from toy import ToySource, small_config
+import torch
+from toy import ToySource, small_config, toy_batch
 
 from sae_toolkit import LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit.training.learner import Learner
 
 CONFIG = TrainConfig(n_samples=70, batch_size=32, preparation_samples=64)
 
@@ -51,3 +54,36 @@ def test_the_caller_keeps_its_configs() -> None:
     train({"sae": TopKSAE(sae_config)}, ToySource(), CONFIG, learning={"sae": learning})
     assert learning == LearningConfig(learning_rate=0.02)
     assert sae_config == small_config(TopKSAE)
+
+
+def test_the_initial_statistics_follow_the_seed() -> None:
+    first, again, other = (TopKSAE(small_config(TopKSAE)) for _ in range(3))
+    for sae, seed in ((first, 0), (again, 0), (other, 1)):
+        train(sae, ToySource(), replace(CONFIG, seed=seed))
+    assert torch.equal(first.normaliser.shift, again.normaliser.shift)
+    assert not torch.equal(first.normaliser.shift, other.normaliser.shift)
+
+
+def test_an_sae_trained_before_goes_on_with_its_own_statistics() -> None:
+    sae = TopKSAE(small_config(TopKSAE))
+    train(sae, ToySource(), CONFIG)
+    shift, weights = sae.normaliser.shift.clone(), sae.W_enc.clone()
+    train(sae, ToySource(), replace(CONFIG, seed=1))
+    assert torch.equal(sae.normaliser.shift, shift)
+    assert not torch.equal(sae.W_enc, weights)
+
+
+def test_resampling_comes_each_time_so_many_samples_have_gone_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of 32, every 80 samples: after 96 (past 80), 160 and 256 (past 240) samples, that is steps 3, 5 and 8."""
+    done: list[int] = []
+
+    def resample(*arguments: Any) -> torch.Tensor:
+        done.append(learner.optimizer.state[learner.sae.W_enc]["step"].int().item())
+        return torch.zeros(0, dtype=torch.int64)
+
+    monkeypatch.setattr("sae_toolkit.training.learner.resample_", resample)
+    learning = LearningConfig(resample_every_samples=80)
+    learner = Learner(TopKSAE(small_config(TopKSAE)), learning, n_steps=8, batch_size=32, seed=0)
+    for step in range(8):
+        learner.step(toy_batch(32, seed=step), step, before_update=lambda result: None)
+    assert done == [3, 5, 8]

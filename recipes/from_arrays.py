@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sae_toolkit import BatchTopKSAE, LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit import BatchTopKSAE, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import ArraySource, SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a
 from sae_toolkit.metrics import score_with_controls
@@ -34,7 +34,7 @@ class Config:
     """Active latents of each SAE."""
     d_sae: int = 512
     """Latents of each SAE."""
-    train: TrainConfig = TrainConfig(n_samples=2_000_000, learning=LearningConfig(learning_rate=3e-3))
+    train: TrainConfig = TrainConfig(n_samples=2_000_000)
     """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score, or all there are."""

@@ -216,5 +216,5 @@ def wiring_lines(code: str) -> int:
 
 
 def test_wiring_lines_are_counted() -> None:
-    code = '"""Doc\nstring."""\nimport os\n\n# why\nx = 1\n\ndef f():\n    """Doc."""\n    return x\n\nEXPECTED = (\n 1,\n)\n'
+    code = '"""Doc\nstring."""\nimport os\n\n#\nx = 1\n\ndef f():\n    """D."""\n    return x\n\nEXPECTED = (\n 1,\n)\n'
     assert wiring_lines(code) == 3

@@ -113,20 +113,27 @@ def standard_controls(
 ) -> dict[str, AbstractDictionary]:
     """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
 
-    Floors express x - mean by the k largest correlations. `floors` are ready `floor_directions` of this width; `bias`
+    Floors express x - mean by non-negative pursuit with k atoms, the best that is commonly done with a dictionary: a
+    linear read-out would make straw men of them. `floors` are ready `floor_directions` of this width; `bias`
     is what the world adds to every sample; `lasso_penalty` is in units of its coefficients.
     """
     sample = sample.detach().cpu().float()
     mean = sample.mean(0)
     floors = floor_directions(sample, sae.d_sae, seed=seed) if floors is None else floors
     controls: dict[str, AbstractDictionary] = {
-        name: FixedDictionary(rows, coder=LinearTopK(k), offset=mean) for name, rows in floors.items()
+        name: FixedDictionary(rows, coder=MatchingPursuit(k), offset=mean) for name, rows in floors.items()
     }
     if isinstance(sae, AbstractSAE):
         controls["floor/untrained"] = untrained(sae, sample, seed=seed)
     if directions is not None:
         controls |= ceilings(directions, k=k, bias=bias, lasso_penalty=lasso_penalty)
     return controls
+
+
+def with_pursuit(sae: AbstractSAE, *, k: int) -> FixedDictionary:
+    """The SAE's own dictionary, its encoder replaced by non-negative pursuit: what the encoder leaves on the table."""
+    offset = sae.normaliser.denormalise(sae.b_dec).detach().cpu()
+    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=MatchingPursuit(k), offset=offset)
 
 
 def ceilings(

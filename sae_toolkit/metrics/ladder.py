@@ -8,7 +8,7 @@ import torch
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.metrics.bootstrap import interval_over_seeds
-from sae_toolkit.metrics.controls import CEILING, FLOOR, floor_directions, standard_controls
+from sae_toolkit.metrics.controls import CEILING, FLOOR, floor_directions, standard_controls, with_pursuit
 from sae_toolkit.metrics.evaluate import Scores, evaluate, with_reference
 from sae_toolkit.metrics.probe import linear_probe
 from sae_toolkit.metrics.score import Score
@@ -38,8 +38,8 @@ def score_with_controls(
 ) -> Ladder:
     """Scores every SAE on the eval split, next to controls as wide and as sparse as itself.
 
-    SAEs of one width and (rounded) L0 share their controls. The floor of each score is the random dictionary's, the
-    ceiling that of the true directions with non-negative OMP; neither where there is no such control.
+    SAEs of one width and (rounded) L0 share their controls. The floor of each score is the random dictionary's; the
+    ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's own directions.
     """
     scores = evaluate(dict[str, AbstractDictionary](saes), source, n_samples=n_samples, seed=seed)
     sample = train_sample(source, seed=seed)
@@ -61,12 +61,14 @@ def score_with_controls(
             directions=None if truth is None else truth.directions,
             bias=None if truth is None else truth.bias,
         )
-        found = evaluate(built, source, n_samples=n_samples, seed=seed)
+        pursued = {f"ceiling/{name} with OMP": with_pursuit(saes[name], k=k) for name in names}
+        found = evaluate(built | pursued, source, n_samples=n_samples, seed=seed)
         suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
         suffix += f" width={d_sae}" if len(widths) > 1 else ""
-        controls |= {name + suffix: values for name, values in found.items()}
+        controls |= {key if key in pursued else key + suffix: values for key, values in found.items()}
         for name in names:
-            referenced[name] = with_reference(scores[name], found[FLOOR], found.get(CEILING))
+            ceiling = found[f"ceiling/{name} with OMP" if truth is None else CEILING]
+            referenced[name] = with_reference(scores[name], found[FLOOR], ceiling)
     if truth is not None:
         controls["ceiling/linear_probe"] = linear_probe(source, seed=seed)
     return Ladder({name: referenced[name] for name in saes}, controls)

@@ -33,7 +33,7 @@ class SAEOutput(NamedTuple):
         return dense_latents(self.latent_acts)
 
     def sparse_latents(self) -> SparseRows:
-        """Only the nonzero latents, whichever form the variant returned."""
+        """The selected (or nonzero) latents, whichever form the variant returned; a selected one may be 0."""
         return self.latent_acts if isinstance(self.latent_acts, SparseRows) else SparseRows.from_dense(self.latent_acts)
 
 

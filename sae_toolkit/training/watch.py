@@ -5,6 +5,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
+
 from sae_toolkit.saes.base import AbstractSAE
 from sae_toolkit.training.learner import Learner, StepResult
 from sae_toolkit.training.run import TrainingRun
@@ -85,7 +87,8 @@ def probed(probe: Probe, saes: Mapping[str, AbstractSAE]) -> dict[str, dict[str,
     for sae in saes.values():
         sae.eval()
     try:
-        return {name: dict(numbers) for name, numbers in probe(saes).items()}
+        with torch.no_grad():
+            return {name: dict(numbers) for name, numbers in probe(saes).items()}
     finally:
         for name, sae in saes.items():
             sae.train(modes[name])

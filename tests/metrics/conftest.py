@@ -39,7 +39,7 @@ class Samples(NamedTuple):
 
 @pytest.fixture(scope="session")
 def features() -> Tensor:
-    """The 256 unit vectors in 64 dimensions of SCIENCE B's edge battery."""
+    """The 256 unit vectors in 64 dimensions of the edge battery."""
     return unit(torch.randn(256, 64, generator=torch.Generator().manual_seed(0)))
 
 

@@ -34,7 +34,7 @@ def test_mean_score_leaves_out_what_has_no_answer():
 
 
 def test_rate_interval_has_the_stated_width_and_coverage():
-    # SCIENCE B: n = 256 features at rate .9 alone give a standard error of .019
+    # n = 256 features at rate .9 alone give a standard error of .019
     g = torch.Generator().manual_seed(0)
     scores = [mean_score((torch.rand(256, generator=g) < 0.9).double(), id="x/v1") for _ in range(100)]
     assert np.mean([s.high - s.low for s in scores]) == pytest.approx(2 * 1.96 * 0.01875, rel=0.08)

@@ -31,7 +31,7 @@ def test_pursuit_finds_sparse_codes_and_stops_when_nothing_is_left(features, pro
     truth, x = problem
     latents = MatchingPursuit(12).encode(x, features).to_dense()
     exact = torch.isclose(latents, truth, atol=1e-4).all(1)
-    assert exact.float().mean() > 0.97  # SCIENCE A12: 1.00 for k <= 8
+    assert exact.float().mean() > 0.97  # measured apart from this code: 1.00 for k <= 8
 
 
 def test_pursuit_refits_by_least_squares(features, problem):

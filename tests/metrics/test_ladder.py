@@ -1,0 +1,65 @@
+"""Scores with floors and ceilings in one call, and their means over seeds."""
+
+from statistics import mean, stdev
+
+import pytest
+import torch
+from toy import ToySource, small_config, toy_batch
+
+from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
+from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
+from sae_toolkit.metrics import Ladder, Score, over_seeds, score_with_controls
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World(
+        directions=random_directions(12, 8, seed=0),
+        firing=IndependentFiring(probabilities=torch.full((12,), 0.15)),
+        magnitudes=RectifiedNormalMagnitudes.same_for_all(12, mean=1.0, std=0.25),
+    )
+
+
+def fitted(variant: type[AbstractSAE]) -> AbstractSAE:
+    sae = variant(small_config(variant, d_sae=16), seed=0)
+    sae.normaliser.fit_(toy_batch(256))
+    sae.calibrate_([toy_batch(256)])
+    return sae.eval()
+
+
+def test_every_score_gets_the_random_dictionary_as_floor_and_the_truth_as_ceiling(world: World) -> None:
+    ladder = score_with_controls({"a": fitted(TopKSAE)}, SuperpositionSource(world), n_samples=2000, seed=0)
+    score = ladder.saes["a"]["mean_matched_cosine"]
+    assert score.ceiling == pytest.approx(1.0)  # the true directions match themselves
+    assert score.floor == ladder.controls["floor/random"]["mean_matched_cosine"].value
+    assert 0 < score.floor < 1
+
+
+def test_saes_of_two_sparsities_have_controls_of_their_own(world: World) -> None:
+    two = {"k3": fitted(TopKSAE), "k1": TopKSAE(TopKSAE.Config(d_in=8, d_sae=16, k=1)).eval()}
+    ladder = score_with_controls(two, SuperpositionSource(world), n_samples=500, seed=0, leave_out=("floor/ica",))
+    assert {"floor/kmeans k=3", "floor/kmeans k=1", "floor/untrained k=3"} <= set(ladder.controls)
+    assert ladder.controls["floor/random k=1"]["l0"].value <= 1
+    assert not any("ica" in name for name in ladder.controls)
+
+
+def test_without_truth_the_ceiling_is_the_own_dictionary_with_better_inference() -> None:
+    ladder = score_with_controls({"a": fitted(BatchTopKSAE), "b": fitted(ReluSAE)}, ToySource(), n_samples=500, seed=0)
+    pursued = ladder.controls["ceiling/a with OMP"]["explained_variance"]
+    assert ladder.saes["a"]["explained_variance"].ceiling == pursued.value
+    assert "mean_matched_cosine" not in ladder.saes["a"]
+
+
+def test_means_over_seeds_have_students_interval() -> None:
+    values = [0.90, 0.94, 0.98]
+    ladders = [
+        Ladder({"a": {"l0": Score(value=v, floor=0.1, ceiling=1.0, n=50, id="l0/v1")}}, {"floor/random": {}})
+        for v in values
+    ]
+    merged = over_seeds(ladders).saes["a"]["l0"]
+    half = 4.302653 * stdev(values) / 3**0.5  # 97.5 % quantile of Student's t with 2 degrees of freedom
+    assert merged.value == pytest.approx(mean(values))
+    assert merged.low == pytest.approx(mean(values) - half, abs=1e-6)
+    assert merged.high == pytest.approx(mean(values) + half, abs=1e-6)
+    assert (merged.floor, merged.ceiling, merged.n) == (pytest.approx(0.1), 1.0, 3)

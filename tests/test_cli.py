@@ -1,0 +1,165 @@
+"""The command line: what it prints, what it refuses, and with which exit status."""
+
+from pathlib import Path
+
+import pytest
+from toy import small_config
+
+from sae_toolkit import TopKSAE, save
+from sae_toolkit.cli import main
+
+RECIPE = '''"""Tiny.
+
+    sae-toolkit run tiny
+"""
+from dataclasses import dataclass
+from sae_toolkit import TopKSAE, TrainConfig, train
+from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit.ground_truth import hierarchical_world
+from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
+from sae_toolkit.metrics import score_with_controls
+from sae_toolkit.report import Expectation, build_report
+import torch
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    k: int = 2
+    bound: float = 0.0
+    train: TrainConfig = TrainConfig(n_samples=2000, batch_size=100, preparation_samples=500)
+
+SMOKE = Config(k=1)
+
+def main(config, run):
+    if config.bound > 0:
+        raise {error}
+    firing = IndependentFiring(probabilities=torch.full((12,), 0.2))
+    magnitudes = RectifiedNormalMagnitudes.same_for_all(12, mean=1.0, std=0.2)
+    world = World(directions=random_directions(12, 8, seed=0), firing=firing, magnitudes=magnitudes)
+    source = SuperpositionSource(world)
+    saes = {{"TopK": TopKSAE(TopKSAE.Config(d_in=8, d_sae=16, k=config.k), seed=config.train.seed)}}
+    train(saes, source, config.train, **run.training())
+    return build_report(config, run, saes, source, score_with_controls(saes, source, n_samples=500))
+
+EXPECTED = (Expectation(score="explained_variance", sae="TopK", at_least=0.0),)
+SMOKE_EXPECTED = (
+    Expectation(score="explained_variance", sae="TopK", at_least=2.0),
+    Expectation(score="l0", sae="TopK", at_most=1.0),
+)
+'''
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> str:
+    path = tmp_path / "tiny.py"
+    path.write_text(RECIPE.format(error="ValueError('bound too high')"))
+    return str(path)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    captured = capsys.readouterr()
+    return captured.out + captured.err
+
+
+def test_list_names_every_recipe_with_its_claim(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    assert "toy_superposition  TopK, BatchTopK and ReLU SAEs find the true features" in said(capsys)
+
+
+def test_run_writes_the_report_and_says_where(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert main(["run", tiny, "--output", str(out), "--k", "3", "--train.learning.learning_rate=0.004"]) == 0
+    assert f"report: {out / 'report.html'}" in said(capsys)
+    assert {path.name for path in out.iterdir()} >= {"report.html", "report.json", "checkpoints", "log.jsonl"}
+    assert '"k": 3' in (out / "report.json").read_text()
+    assert '"learning_rate": 0.004' in (out / "report.json").read_text()
+
+
+def test_a_second_run_needs_resume(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert main(["run", tiny, "--output", out]) == 0
+    assert main(["run", tiny, "--output", out]) == 2
+    assert "already holds a run. Add --resume" in said(capsys)
+    assert main(["run", tiny, "--output", out, "--resume"]) == 0
+
+
+def test_resume_with_another_config_is_refused_with_the_difference(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out")
+    assert main(["run", tiny, "--output", out]) == 0
+    assert main(["run", tiny, "--output", out, "--resume", "--seed", "5"]) == 2
+    assert "train.seed: saved 0, asked 5" in said(capsys)
+
+
+def test_verify_names_what_is_missed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["verify", tiny]) == 0
+    assert "1 of 1 expected numbers met" in said(capsys)
+    assert main(["verify", tiny, "--smoke"]) == 1
+    text = said(capsys)
+    assert "MISSED  explained_variance of TopK" in text
+    assert "1 of 2 expected numbers met" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--kk", "3"], "Did you mean k?"),
+        (["--train.n_sample", "3"], "Did you mean train.n_samples?"),
+        (["--k", "many"], "k: 'many' given, but int is needed"),
+        (["--k"], "--k needs a value"),
+        (["--k", "17"], "k=17 asked, but d_sae=16"),
+        (["--train.n_samples", "0"], "n_samples=0 given"),
+        (["stray"], "'stray' is not understood"),
+        (["--bound", "1.0"], "bound too high"),
+    ],
+)
+def test_wrong_input_is_one_clear_line(
+    tiny: str, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", tiny, "--output", str(tmp_path / "out"), *arguments]) == 2
+    assert message in said(capsys)
+
+
+def test_a_full_disk_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(RECIPE.format(error="OSError(28, 'No space left on device', 'x/weights')"))
+    assert main(["run", str(path), "--output", str(tmp_path / "out"), "--bound", "1.0"]) == 1
+    assert "No space left on device: x/weights" in said(capsys)
+
+
+def test_an_output_that_is_a_file_is_one_clear_line(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    assert main(["run", tiny, "--output", str(tmp_path / "taken")]) == 1
+    assert "taken" in said(capsys)
+
+
+def test_copy_gives_a_runnable_file_and_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "mine.py"
+    assert main(["copy", "toy_superposition", str(target)]) == 0
+    assert target.read_text().startswith('"""TopK, BatchTopK')
+    assert main(["copy", "toy_superposition", str(target)]) == 2
+    assert "exists already" in said(capsys)
+
+
+def test_report_renders_a_run_again(tiny: str, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert main(["run", tiny, "--output", str(out)]) == 0
+    before = (out / "report.html").read_bytes()
+    (out / "report.html").unlink()
+    assert main(["report", str(out)]) == 0
+    assert (out / "report.html").read_bytes() == before
+
+
+def test_info_describes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save(TopKSAE(small_config(TopKSAE)), tmp_path / "sae")
+    assert main(["info", str(tmp_path / "sae")]) == 0
+    text = said(capsys)
+    assert "TopKSAE: 8 -> 16 latents" in text
+    assert "k = 3" in text
+
+
+def test_info_on_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", str(tmp_path)]) == 2
+    assert "holds 0 SAEs" in said(capsys)

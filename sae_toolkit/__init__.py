@@ -1,9 +1,18 @@
 """Train sparse autoencoders and know whether they worked: first on known ground truth, then on real transformers."""
 
+from .activations import ActivationBatch as ActivationBatch
+from .activations import ActivationSource as ActivationSource
+from .activations import ActivationStream as ActivationStream
+from .activations import ArraySource as ArraySource
+from .activations import SuperpositionSource as SuperpositionSource
 from .checkpoint import Checkpoints as Checkpoints
 from .checkpoint import load as load
 from .checkpoint import save as save
 from .checkpoint import weights_sha256 as weights_sha256
+from .ground_truth import World as World
+from .metrics import Metric as Metric
+from .metrics import Score as Score
+from .metrics import evaluate as evaluate
 from .saes import AbstractSAE as AbstractSAE
 from .saes import BatchTopKSAE as BatchTopKSAE
 from .saes import ReluSAE as ReluSAE
@@ -13,5 +22,6 @@ from .saes import TopKSAE as TopKSAE
 from .saes import TrainingSignals as TrainingSignals
 from .training import LearningConfig as LearningConfig
 from .training import TrainConfig as TrainConfig
+from .training import TrainingInterrupted as TrainingInterrupted
 from .training import TrainResult as TrainResult
 from .training import train as train

@@ -18,6 +18,13 @@ POSITIONS = torch.arange(N) % 5
 TOKENS = torch.arange(N) % 7  # token 0 exists and is not special
 
 
+def small_source(folder):
+    """For the contract tests: rows of a .npy file."""
+    rows = np.random.default_rng(0).normal(size=(200, 6)).astype(np.float32)
+    np.save(folder / "rows.npy", rows)
+    return ArraySource.from_file(folder / "rows.npy", config=ArraySource.Config(eval_share=0.3))
+
+
 def source(**changes):
     config = {
         key: changes.pop(key) for key in ("eval_share", "exclude_positions", "exclude_token_ids") if key in changes

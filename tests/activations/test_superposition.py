@@ -17,6 +17,12 @@ def world(noise_std=0.1, seed=0):
     )
 
 
+def small_source(folder):
+    """For the contract tests."""
+    del folder
+    return SuperpositionSource(world())
+
+
 def batches(n, *, seed=3, split="train", source=None):
     stream = (source or SuperpositionSource(world())).stream(16, seed=seed, split=split)
     return [next(stream).activations for _ in range(n)]

@@ -24,7 +24,7 @@ from sae_toolkit import BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainCon
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a, dataset_b
 
-N_SAMPLES, BATCH, N_POINTS = 2_000_000, 1024, 20
+BATCH, N_POINTS = 1024, 20
 K = {"A": 6, "B": 8}
 
 
@@ -56,16 +56,16 @@ class Clock:
         return next(((samples, seconds) for samples, seconds, value in self.curve if value >= level), None)
 
 
-def batches(source: SuperpositionSource, seed: int, clock: Clock) -> Iterator[Tensor]:
+def batches(source: SuperpositionSource, seed: int, clock: Clock, n_samples: int) -> Iterator[Tensor]:
     stream = source.stream(BATCH, seed=seed, split="train")
-    steps = -(-N_SAMPLES // BATCH)
+    steps = -(-n_samples // BATCH)
     for step in range(10**9):
         if step and step % (steps // N_POINTS) == 0:
             clock.mark(step * BATCH)
         yield next(stream).activations
 
 
-def ours(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[str, Any]:
+def ours(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int) -> dict[str, Any]:
     common: dict[str, Any] = {"d_in": 64, "d_sae": 256}
     sae = {
         "TopK": lambda: TopKSAE(TopKSAE.Config(**common, k=k), seed=seed),
@@ -73,9 +73,9 @@ def ours(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[s
         "ReLU": lambda: ReluSAE(ReluSAE.Config(**common), seed=seed),
     }[variant]()
     clock = Clock(lambda: matched_cosine(source.directions, sae.decoder_directions())[0])
-    learning = LearningConfig(target_l0=1.5 * k) if variant == "ReLU" else LearningConfig()
-    config = TrainConfig(n_samples=N_SAMPLES, batch_size=BATCH, seed=seed, learning=learning)
-    every = -(-N_SAMPLES // BATCH) // N_POINTS
+    learning = LearningConfig(target_l0=float(k)) if variant == "ReLU" else LearningConfig()
+    config = TrainConfig(n_samples=n_samples, batch_size=BATCH, seed=seed, learning=learning)
+    every = -(-n_samples // BATCH) // N_POINTS
     train(
         sae,
         source,
@@ -86,7 +86,7 @@ def ours(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[s
     return summary(clock, source, sae.decoder_directions())
 
 
-def theirs(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict[str, Any]:
+def theirs(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int) -> dict[str, Any]:
     from sae_lens import (
         BatchTopKTrainingSAE,
         BatchTopKTrainingSAEConfig,
@@ -106,16 +106,16 @@ def theirs(variant: str, source: SuperpositionSource, k: int, seed: int) -> dict
     }[variant]()
     clock = Clock(lambda: matched_cosine(source.directions, sae.W_dec)[0])
     config = SAETrainerConfig(
-        total_training_samples=N_SAMPLES,
+        total_training_samples=n_samples,
         train_batch_size_samples=BATCH,
         lr=1e-2,
         lr_end=1e-3,
         lr_warm_up_steps=100,
-        lr_decay_steps=int(0.3 * N_SAMPLES / BATCH),
+        lr_decay_steps=int(0.3 * n_samples / BATCH),
         logger=LoggingConfig(log_to_wandb=False, eval_every_n_wandb_logs=2**31 - 1),
     )
-    SAETrainer(cfg=config, sae=sae, data_provider=batches(source, seed, clock)).fit()
-    clock.mark(N_SAMPLES)
+    SAETrainer(cfg=config, sae=sae, data_provider=batches(source, seed, clock, n_samples)).fit()
+    clock.mark(n_samples)
     return summary(clock, source, sae.W_dec)
 
 
@@ -136,6 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--world", choices=("A", "B"), default="A")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--samples", type=int, default=2_000_000)
     parser.add_argument("--variants", nargs="+", default=["TopK", "BatchTopK", "ReLU"])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -144,7 +145,9 @@ def main() -> None:
         source = SuperpositionSource((dataset_a if options.world == "A" else dataset_b)(seed))
         for variant in options.variants:
             for who, fit in (("ours", ours), ("SAELens", theirs)):
-                row = {"who": who, "variant": variant, "seed": seed} | fit(variant, source, K[options.world], seed)
+                row = {"who": who, "variant": variant, "seed": seed} | fit(
+                    variant, source, K[options.world], seed, options.samples
+                )
                 rows.append(row)
                 print({key: value for key, value in row.items() if key != "curve"}, flush=True)
                 options.out.write_text(json.dumps(rows))

@@ -74,7 +74,8 @@ def test_lazy_hierarchy_equals_a_dense_simulation():
 
 
 def test_check_values_of_the_published_world():
-    # an independent implementation, 10,000 samples: L0 34.7 (sd 11.7), first 4,096 features 25.3, roots 8.25, norm 28.5, variance 815
+    # an independent implementation, 10,000 samples: L0 34.7 (sd 11.7), first 4,096 features 25.3, roots 8.25,
+    # norm 28.5, variance 815
     world = synth_sae_bench(SynthSAEBenchConfig(orthogonalisation_steps=0))
     n, counts, firsts, roots, activations = 4096, [], [], [], []
     for index in range(4):

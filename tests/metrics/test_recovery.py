@@ -36,7 +36,7 @@ def test_permuted_and_rescaled_dictionary_is_perfect(features):
 
 
 def test_sign_is_kept(features):
-    # a separate script gave .6465 and .496 = 127/256 for one random draw of signs; this draw also keeps 127 (.6463 measured)
+    # a separate script gave .6465 and .496 = 127/256 for one draw of signs; this draw also keeps 127 (.6463)
     positive = torch.randint(0, 2, (256,), generator=generator(0)) == 0
     positive = positive if positive.sum() == 127 else ~positive
     assert positive.sum() == 127

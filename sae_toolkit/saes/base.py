@@ -99,18 +99,21 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     unit_norm_decoder: ClassVar[bool] = True
     """Whether the trainer keeps decoder rows at length 1 (and removes the gradient along them)."""
 
+    initial_decoder_norm: ClassVar[float] = 1.0
+    """Length of a fresh decoder row."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls):
             AbstractSAE.variants[cls.__name__] = cls
 
     def __init__(self, config: Config, *, seed: int = 0) -> None:
-        """Unit decoder rows uniform on the sphere, encoder = their transpose (Gao et al. 2024, appendix A.1)."""
+        """Decoder rows of uniform random direction, encoder = their transpose (Gao et al. 2024, appendix A.1)."""
         super().__init__()
         self.config = config
         self.d_in, self.d_sae = config.d_in, config.d_sae
         directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
-        directions /= directions.norm(dim=1, keepdim=True)
+        directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
         self.W_dec = nn.Parameter(directions)
         self.W_enc = nn.Parameter(directions.T.contiguous())
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))

@@ -19,6 +19,7 @@ class ReluSAE(AbstractSAE):
 
     has_sparsity_penalty: ClassVar[bool] = True
     unit_norm_decoder: ClassVar[bool] = False
+    initial_decoder_norm: ClassVar[float] = 0.1  # Conerly et al. 2024; at 1 many latents start as near-duplicates
 
     @dataclass(frozen=True, kw_only=True)
     class Config(AbstractSAE.Config):

@@ -26,7 +26,7 @@ class LearningConfig:
     """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
     target_l0: float | None = None
     """Mean number of active latents that the sparsity penalty is steered to. None: the penalty's weight is fixed."""
-    sparsity_warmup_fraction: float = 0.6
+    sparsity_warmup_fraction: float = 0.4
     """Share of the run over which the sparsity penalty grows (or the L0 target is approached)."""
 
     def __post_init__(self) -> None:

@@ -190,6 +190,13 @@ def print_summary(report: "Report") -> None:
         cells = [found.get((sae.name, name)) for name in shown]
         table.add_row(sae.name, *("" if score is None else f"{score.value:.4g}" for score in cells))
     Console().print(table)
+    for sae in report.saes:
+        trained, found_l0 = found.get((sae.name, "l0_training")), found.get((sae.name, "l0"))
+        if trained and found_l0 and abs(found_l0.value - trained.value) > 0.05 * trained.value:
+            print(
+                f"note: {sae.name} has {trained.value:.3g} active latents in training, but {found_l0.value:.3g} at "
+                f"inference (more than 5 % apart)"
+            )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from sae_toolkit.metrics.controls import FLOOR, random_directions
 from sae_toolkit.metrics.evaluate import evaluate
 from sae_toolkit.metrics.ladder import Ladder
 from sae_toolkit.metrics.matching import match_latents
+from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.report.cosine_histogram import cosine_histogram_panel
 from sae_toolkit.report.curves import training_curves_panel
@@ -29,7 +30,7 @@ from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractSAE
 
 FIGURE_SAMPLES = 20_000
-"""Held-out samples behind the density histogram."""
+"""Held-out samples behind the density histogram, or all there are."""
 
 
 def build_report(
@@ -41,12 +42,14 @@ def build_report(
     """
     recipe = sys.modules[type(config).__module__]
     scores = [NamedScore(name=n, sae=sae, score=s) for sae, found in ladder.saes.items() for n, s in found.items()]
+    scores += training_l0(run, saes)
     controls = control_scores(ladder)
-    rates = {name: firing_rates(sae, source) for name, sae in saes.items()}
+    firing = {name: firing_of(sae, source) for name, sae in saes.items()}
+    rates = {name: metric.firing_rates() for name, metric in firing.items()}
     figures = [score_bars_panel(scores, controls)]
     if isinstance(source, SuperpositionSource):
         figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
-    figures.append(density_panel(rates, n_samples=FIGURE_SAMPLES))
+    figures.append(density_panel(rates, n_samples=min(metric.n_samples for metric in firing.values())))
     if run.memory.records:
         figures.append(training_curves_panel(run.memory.records))
     return Report(
@@ -101,8 +104,22 @@ def truth_figures(
     return [*figures, geometry_panel(source.directions, living)]
 
 
-def firing_rates(sae: AbstractSAE, source: ActivationSource) -> torch.Tensor:
-    """Share of held-out samples in which each latent fires."""
+def firing_of(sae: AbstractSAE, source: ActivationSource) -> Sparsity:
+    """How often each latent fires on held-out samples."""
     metric = Sparsity()
     evaluate(sae, source, n_samples=FIGURE_SAMPLES, metrics=lambda: [metric])
-    return metric.firing_rates()
+    return metric
+
+
+def training_l0(run: RunFolder, saes: Mapping[str, AbstractSAE]) -> list[NamedScore]:
+    """Active latents in the last training batch, to be compared with `l0`, which is that of the inference form."""
+    if not run.memory.records:
+        return []
+    last = run.memory.records[-1]
+    batch_size = last["samples"] // last["step"]
+    return [
+        NamedScore(
+            name="l0_training", sae=name, score=Score(value=last["saes"][name]["l0"], n=batch_size, id="l0_training/v1")
+        )
+        for name in saes
+    ]

@@ -36,9 +36,8 @@ def main() -> None:
             "saelens_f1": classified.f1_score,
         }
     for name, value in theirs.items():
-        print(
-            f"{name:<20} ours {ours[name].value:.8f}  theirs {value:.8f}  |difference| {abs(ours[name].value - value):.1e}"
-        )
+        mine = ours[name].value
+        print(f"{name:<20} ours {mine:.8f}  theirs {value:.8f}  difference {abs(mine - value):.1e}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from sae_toolkit import BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainCon
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a, dataset_b
 
-BATCH, N_POINTS = 1024, 20
+N_POINTS = 20
 K = {"A": 6, "B": 8}
 
 
@@ -56,16 +56,18 @@ class Clock:
         return next(((samples, seconds) for samples, seconds, value in self.curve if value >= level), None)
 
 
-def batches(source: SuperpositionSource, seed: int, clock: Clock, n_samples: int) -> Iterator[Tensor]:
-    stream = source.stream(BATCH, seed=seed, split="train")
-    steps = -(-n_samples // BATCH)
+def batches(source: SuperpositionSource, seed: int, clock: Clock, n_samples: int, batch_size: int) -> Iterator[Tensor]:
+    stream = source.stream(batch_size, seed=seed, split="train")
+    steps = -(-n_samples // batch_size)
     for step in range(10**9):
         if step and step % (steps // N_POINTS) == 0:
-            clock.mark(step * BATCH)
+            clock.mark(step * batch_size)
         yield next(stream).activations
 
 
-def ours(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int) -> dict[str, Any]:
+def ours(
+    variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int, batch_size: int
+) -> dict[str, Any]:
     common: dict[str, Any] = {"d_in": 64, "d_sae": 256}
     sae = {
         "TopK": lambda: TopKSAE(TopKSAE.Config(**common, k=k), seed=seed),
@@ -74,8 +76,8 @@ def ours(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples
     }[variant]()
     clock = Clock(lambda: matched_cosine(source.directions, sae.decoder_directions())[0])
     learning = LearningConfig(target_l0=float(k)) if variant == "ReLU" else LearningConfig()
-    config = TrainConfig(n_samples=n_samples, batch_size=BATCH, seed=seed, learning=learning)
-    every = -(-n_samples // BATCH) // N_POINTS
+    config = TrainConfig(n_samples=n_samples, batch_size=batch_size, seed=seed, learning=learning)
+    every = -(-n_samples // batch_size) // N_POINTS
     train(
         sae,
         source,
@@ -86,7 +88,9 @@ def ours(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples
     return summary(clock, source, sae.decoder_directions())
 
 
-def theirs(variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int) -> dict[str, Any]:
+def theirs(
+    variant: str, source: SuperpositionSource, k: int, seed: int, n_samples: int, batch_size: int
+) -> dict[str, Any]:
     from sae_lens import (
         BatchTopKTrainingSAE,
         BatchTopKTrainingSAEConfig,
@@ -107,14 +111,14 @@ def theirs(variant: str, source: SuperpositionSource, k: int, seed: int, n_sampl
     clock = Clock(lambda: matched_cosine(source.directions, sae.W_dec)[0])
     config = SAETrainerConfig(
         total_training_samples=n_samples,
-        train_batch_size_samples=BATCH,
+        train_batch_size_samples=batch_size,
         lr=1e-2,
         lr_end=1e-3,
         lr_warm_up_steps=100,
-        lr_decay_steps=int(0.3 * n_samples / BATCH),
+        lr_decay_steps=int(0.3 * n_samples / batch_size),
         logger=LoggingConfig(log_to_wandb=False, eval_every_n_wandb_logs=2**31 - 1),
     )
-    SAETrainer(cfg=config, sae=sae, data_provider=batches(source, seed, clock, n_samples)).fit()
+    SAETrainer(cfg=config, sae=sae, data_provider=batches(source, seed, clock, n_samples, batch_size)).fit()
     clock.mark(n_samples)
     return summary(clock, source, sae.W_dec)
 
@@ -137,6 +141,7 @@ def main() -> None:
     parser.add_argument("--world", choices=("A", "B"), default="A")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--samples", type=int, default=2_000_000)
+    parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--variants", nargs="+", default=["TopK", "BatchTopK", "ReLU"])
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
@@ -146,7 +151,7 @@ def main() -> None:
         for variant in options.variants:
             for who, fit in (("ours", ours), ("SAELens", theirs)):
                 row = {"who": who, "variant": variant, "seed": seed} | fit(
-                    variant, source, K[options.world], seed, options.samples
+                    variant, source, K[options.world], seed, options.samples, options.batch
                 )
                 rows.append(row)
                 print({key: value for key, value in row.items() if key != "curve"}, flush=True)

@@ -7,6 +7,7 @@ from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
 from .coders import NonnegativeLasso as NonnegativeLasso
+from .coders import RefittedTopK as RefittedTopK
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary

@@ -16,6 +16,9 @@ from sae_toolkit.sparse_rows import SparseRows
 NEGLIGIBLE = 1e-5
 """Relative to the input's length: a smaller correlation with the residual is rounding (float32), not signal."""
 
+DUPLICATES = 1e-9
+"""Ridge that lets equal directions share a coefficient instead of making the normal equations singular."""
+
 
 class Coder(ABC):
     """Finds coefficients z >= 0 with x close to z @ directions."""
@@ -53,17 +56,43 @@ class MatchingPursuit(Coder):
         check_positive("MatchingPursuit", "k", self.k)
 
     def encode(self, x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"]) -> SparseRows:
-        n_steps = min(self.k, *directions.shape)
-        chosen, used = pursue(x, directions, n_steps)
-        atoms = directions[chosen]  # [batch n_steps d_in]
-        gram = atoms @ atoms.mT
-        correlations = torch.einsum("bsd,bd->bs", atoms, x)
-        while True:
-            values = least_squares(gram, correlations, used)
-            negative = used & (values < 0)
-            if not negative.any():
-                return positive_entries(values, chosen, directions.shape[0])
-            used = used & ~negative
+        chosen, used = pursue(x, directions, min(self.k, *directions.shape))
+        return nonnegative_refit(x, directions, chosen, used)
+
+
+@dataclass(frozen=True)
+class RefittedTopK(Coder):
+    """The k largest positive correlations with x choose, non-negative least squares weighs.
+
+    A choice like an SAE's (one product), with weights that overlapping directions cannot spoil.
+    """
+
+    k: int
+
+    def __post_init__(self) -> None:
+        check_positive("RefittedTopK", "k", self.k)
+
+    def encode(self, x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"]) -> SparseRows:
+        values, chosen = (x @ directions.T).topk(min(self.k, *directions.shape), dim=1)
+        return nonnegative_refit(x, directions, chosen, values > 0)
+
+
+def nonnegative_refit(
+    x: Float[Tensor, "batch d_in"],
+    directions: Float[Tensor, "w d_in"],
+    chosen: Int[Tensor, "batch s"],
+    used: Bool[Tensor, "batch s"],
+) -> SparseRows:
+    """Least squares on the chosen directions; those that come out negative are dropped and the others refitted."""
+    atoms = directions[chosen]  # [batch s d_in]
+    gram = atoms @ atoms.mT
+    correlations = torch.einsum("bsd,bd->bs", atoms, x)
+    while True:
+        values = least_squares(gram, correlations, used)
+        negative = used & (values < 0)
+        if not negative.any():
+            return positive_entries(values, chosen, directions.shape[0])
+        used = used & ~negative
 
 
 def pursue(
@@ -101,7 +130,7 @@ def least_squares(
     """Coefficients of the used columns from their normal equations (float64), 0 for the others."""
     both = used[:, :, None] & used[:, None, :]
     identity = torch.eye(gram.shape[1], dtype=torch.float64, device=gram.device)
-    system = torch.where(both, gram.double(), identity)
+    system = torch.where(both, gram.double(), identity) + DUPLICATES * identity
     right = torch.where(used, correlations.double(), 0.0)
     solution: Tensor = torch.linalg.solve(system, right)
     return solution.to(correlations.dtype)

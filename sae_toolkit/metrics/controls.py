@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso
+from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
 from sae_toolkit.seeding import generator_for
@@ -20,6 +20,9 @@ FLOOR = "floor/random"
 """The floor of every `Score` unless another one is stated."""
 CEILING = "ceiling/true_omp_2k"
 """Perfect knowledge of the directions and room for more than k of them, since real samples vary in how many fire."""
+
+CHOSEN_LIKE_AN_SAE = (FLOOR, "floor/pca", "floor/kmeans")
+"""Floors that are also shown with a top-k choice, the kind of encoder an SAE has, beside the stronger pursuit."""
 
 
 class FixedDictionary(AbstractDictionary):
@@ -114,14 +117,20 @@ def standard_controls(
     """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
 
     Floors express x - mean by non-negative pursuit with k atoms, the best that is commonly done with a dictionary: a
-    linear read-out would make straw men of them. `floors` are ready `floor_directions` of this width; `bias`
-    is what the world adds to every sample; `lasso_penalty` is in units of its coefficients.
+    linear read-out would make straw men of them. Some also come "by top-k", the kind of choice that an SAE makes.
+    `floors` are ready `floor_directions` of this width; `bias` is what the world adds to every sample; `lasso_penalty`
+    is in units of its coefficients.
     """
     sample = sample.detach().cpu().float()
     mean = sample.mean(0)
     floors = floor_directions(sample, sae.d_sae, seed=seed) if floors is None else floors
     controls: dict[str, AbstractDictionary] = {
         name: FixedDictionary(rows, coder=MatchingPursuit(k), offset=mean) for name, rows in floors.items()
+    }
+    controls |= {
+        f"{name} by top-k": FixedDictionary(rows, coder=RefittedTopK(k), offset=mean)
+        for name, rows in floors.items()
+        if name in CHOSEN_LIKE_AN_SAE
     }
     if isinstance(sae, AbstractSAE):
         controls["floor/untrained"] = untrained(sae, sample, seed=seed)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit, NonnegativeLasso
+from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 
 
 @pytest.fixture
@@ -43,6 +43,18 @@ def test_pursuit_refits_by_least_squares(features, problem):
         assert (x[row] - latents[row] @ features).norm().item() == pytest.approx(residual, abs=1e-5)
 
 
+def test_refitted_topk_keeps_the_choice_and_solves_for_the_weights(features, problem):
+    _, x = problem
+    chosen = LinearTopK(3).encode(x, features).to_dense() > 0
+    latents = RefittedTopK(3).encode(x, features).to_dense()
+    assert (latents[~chosen] == 0).all()
+    for row in range(10):
+        support = chosen[row].nonzero().squeeze(1)
+        free = torch.linalg.lstsq(features[support].double().T, x[row].double()).solution
+        if (free >= 0).all():
+            assert torch.allclose(latents[row][support].double(), free, atol=1e-5)
+
+
 def test_lasso_meets_its_optimality_conditions(features, problem):
     _, x = problem
     z = NonnegativeLasso(0.1, n_iterations=3000).encode(x[:20].double(), features.double()).to_dense()
@@ -51,7 +63,7 @@ def test_lasso_meets_its_optimality_conditions(features, problem):
     assert slope[z == 0].max() < 0.1 + 1e-4
 
 
-@pytest.mark.parametrize("coder", [LinearTopK(3), MatchingPursuit(3), NonnegativeLasso(0.1)])
+@pytest.mark.parametrize("coder", [LinearTopK(3), RefittedTopK(3), MatchingPursuit(3), NonnegativeLasso(0.1)])
 def test_zero_vectors_zero_rows_duplicates_and_row_independence(features, problem, coder):
     _, x = problem
     x = torch.cat([torch.zeros(1, 64), x[:9]])

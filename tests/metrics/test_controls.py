@@ -97,6 +97,7 @@ def test_standard_controls_name_floors_and_ceilings(source, sample):
     floors = floor_directions(sample[:2000], 96, seed=0, leave_out=["floor/ica"])
     controls = standard_controls(sae, sample[:2000], k=4, seed=0, floors=floors, directions=source.directions)
     names = {"random", "data_rows", "shuffled_rows", "pca", "kmeans", "untrained"}
+    names |= {"random by top-k", "pca by top-k", "kmeans by top-k"}
     coders = {"true_topk", "true_omp", "true_omp_2k", "true_lasso"}
     assert set(controls) == {f"floor/{n}" for n in names} | {f"ceiling/{n}" for n in coders}
     assert FLOOR in controls

@@ -1,4 +1,4 @@
-"""TopK, BatchTopK and ReLU SAEs find the true features of a superposed world, far above every control.
+"""TopK, BatchTopK and ReLU SAEs find the true features of a superposed world; no control comes close in recovery.
 
 World A: 256 equally frequent features in 64 dimensions, 6 active at a time. World B: the same with Zipfian frequencies
 and random directions. All SAEs share one pass over 2 million samples; ReLU gets its sparsity from the L0 controller.
@@ -33,6 +33,10 @@ class Config:
     """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out samples behind every score."""
+
+    def __post_init__(self) -> None:
+        if self.n_seeds < 1:
+            raise ValueError(f"toy_superposition: n_seeds={self.n_seeds} given, but at least 1 is needed.")
 
 
 SMOKE = Config(train=TrainConfig(n_samples=150_000), eval_samples=5_000)

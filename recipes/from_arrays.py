@@ -40,7 +40,7 @@ class Config:
     """Held-out samples behind every score, or all there are."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=100_000), d_sae=128, k=(8,), eval_samples=3_000)
+SMOKE = Config(train=TrainConfig(n_samples=100_000, batch_size=256), d_sae=128, k=(8,), eval_samples=3_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:

@@ -1,7 +1,8 @@
-"""On correlated features an SAE whose L0 lies below the true one blends the features that fire together.
+"""On correlated features an SAE whose L0 lies below the true one finds fewer of them, and blends what fires together.
 
 256 features in 64 dimensions in 32 clusters whose members tend to fire together, true L0 6. TopK SAEs with k from half
-to twice the true L0 share one pass: recovery falls off below the true L0, and the mean decoder cosine rises there.
+to twice the true L0 share one pass. Below the true L0 recall at 0.9 falls (.87 at k=3 against .98 at k=6, seed 0) and the
+mean decoder cosine rises; as detectors the latents are best at the true L0 (activation F1 .56, .70, .61 at k=3, 6, 12).
 
     sae-toolkit run toy_correlated --output runs/correlated
 """
@@ -30,7 +31,7 @@ class Config:
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=150_000), k=(3, 6), eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), k=(3, 6), eval_samples=5_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:
@@ -45,5 +46,12 @@ def main(config: Config, run: RunFolder) -> Report:
     return build_report(config, run, saes, source, ladder)
 
 
-EXPECTED = (Expectation(score="mean_matched_cosine", sae="TopK k=6", at_least=0.9),)
+EXPECTED = (
+    Expectation(score="mean_matched_cosine", sae="TopK k=6", at_least=0.95),
+    Expectation(score="recall_at_0.9", sae="TopK k=3", at_most=0.94),
+    Expectation(score="recall_at_0.9", sae="TopK k=6", at_least=0.95),
+    Expectation(score="activation_f1", sae="TopK k=3", at_most=0.62),
+    Expectation(score="activation_f1", sae="TopK k=6", at_least=0.65),
+    Expectation(score="activation_f1", sae="TopK k=12", at_most=0.65),
+)
 SMOKE_EXPECTED = (Expectation(score="mean_matched_cosine", sae="TopK k=6", at_least=0.5),)

@@ -1,7 +1,8 @@
 """Under sparsity pressure a parent feature is absorbed by its children's latents; one more active latent cures it.
 
 20 parents with 2 children each (a child fires only with its parent) and 20 independent features in 64 dimensions: true
-L0 1.44. A BatchTopK SAE with k=1 lets the children's latents speak for the silent parent; with k=2 it does not.
+L0 1.44. A BatchTopK SAE with k=1 lets the children's latents speak for the silent parent; with k=2 it hardly does
+(absorption rate .63 and .07, seed 0).
 
     sae-toolkit run toy_hierarchy --output runs/hierarchy
 """
@@ -30,7 +31,7 @@ class Config:
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=150_000), k=(1, 2), eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), k=(1, 2), eval_samples=5_000)
 
 
 def main(config: Config, run: RunFolder) -> Report:

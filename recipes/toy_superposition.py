@@ -2,6 +2,7 @@
 
 World A: 256 equally frequent features in 64 dimensions, 6 active at a time. World B: the same with Zipfian frequencies
 and random directions. All SAEs share one pass over 2 million samples; ReLU gets its sparsity from the L0 controller.
+Mean matched cosine over 5 seeds: A .996 (TopK), .997 (BatchTopK), .996 (ReLU); B .968, .954, .969; k-means .90 and .74.
 
     sae-toolkit run toy_superposition --output runs/demo
     sae-toolkit run toy_superposition --output runs/B --world B --n_seeds 5
@@ -39,7 +40,7 @@ class Config:
             raise ValueError(f"toy_superposition: n_seeds={self.n_seeds} given, but at least 1 is needed.")
 
 
-SMOKE = Config(train=TrainConfig(n_samples=150_000), eval_samples=5_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=5_000)
 WORLDS = {"A": (dataset_a, 6), "B": (dataset_b, 8)}
 
 
@@ -77,6 +78,8 @@ EXPECTED = (
     Expectation(score="mean_matched_cosine", sae="kmeans", at_least=0.84, at_most=0.92),
 )
 SMOKE_EXPECTED = (
-    Expectation(score="mean_matched_cosine", sae="TopK", at_least=0.7),
+    Expectation(score="mean_matched_cosine", sae="TopK", at_least=0.92),
+    Expectation(score="mean_matched_cosine", sae="ReLU", at_least=0.8),
+    Expectation(score="l0", sae="ReLU", at_least=5.4, at_most=6.6),
     Expectation(score="mean_matched_cosine", sae="random", at_most=0.36),
 )

@@ -38,7 +38,7 @@ def score_with_controls(
 ) -> Ladder:
     """Scores every SAE on the eval split, next to controls as wide and as sparse as itself.
 
-    SAEs of one width and (rounded) L0 share their controls. The floor of each score is the random dictionary's; the
+    SAEs of one width and about one L0 share their controls. The floor of each score is the random dictionary's; the
     ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's own directions.
     """
     scores = evaluate(dict[str, AbstractDictionary](saes), source, n_samples=n_samples, seed=seed)
@@ -46,7 +46,7 @@ def score_with_controls(
     truth = source.world if isinstance(source, SuperpositionSource) else None
     groups: dict[tuple[int, int], list[str]] = {}
     for name, sae in saes.items():
-        groups.setdefault((sae.d_sae, max(1, round(scores[name]["l0"].value))), []).append(name)
+        groups.setdefault(group_of(sae.d_sae, scores[name]["l0"].value, groups), []).append(name)
     widths = {d_sae for d_sae, _ in groups}
     floors = {w: floor_directions(sample, w, seed=seed, leave_out=leave_out) for w in widths}
     referenced: dict[str, Scores] = {}
@@ -72,6 +72,14 @@ def score_with_controls(
     if truth is not None:
         controls["ceiling/linear_probe"] = linear_probe(source, seed=seed)
     return Ladder({name: referenced[name] for name in saes}, controls)
+
+
+def group_of(d_sae: int, l0: float, groups: Collection[tuple[int, int]]) -> tuple[int, int]:
+    """Width and atoms of an SAE's controls: those of an earlier SAE as wide and, within 10 %, as sparse; or its own."""
+    for width, k in groups:
+        if width == d_sae and abs(l0 - k) <= 0.1 * k:
+            return width, k
+    return d_sae, max(1, round(l0))
 
 
 def train_sample(source: ActivationSource, *, seed: int) -> torch.Tensor:

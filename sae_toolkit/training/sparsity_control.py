@@ -19,6 +19,8 @@ SMOOTHING = 0.95
 """Decay per step of the smoothed L0: about 20 steps of memory."""
 GAIN = 0.02
 """Change of log w per step and unit of log(L0 / target)."""
+TOLERANCE = 0.1
+"""Relative distance from the target at the end of a run from which the run says that it missed."""
 LOG_WEIGHT_LIMIT = 12.0
 """|log w| beyond which no penalty of this kind reaches the target; the run then says so."""
 
@@ -58,6 +60,17 @@ class SparsityControl:
         asked = self.initial_l0.log().lerp(torch.full_like(l0, log(self.config.target_l0)), self.progress(step))
         excess = self.smoothed_l0.clamp_min(1e-3).log() - asked
         self.log_weight.add_(excess.clamp(-1, 1), alpha=GAIN).clamp_(-LOG_WEIGHT_LIMIT, LOG_WEIGHT_LIMIT)
+
+    def shortfall(self) -> str | None:
+        """What to say when the smoothed L0 ended more than 10 % away from its target; None where all is well."""
+        target = self.config.target_l0
+        reached = float(self.smoothed_l0)
+        if target is None or abs(reached - target) <= TOLERANCE * target:
+            return None
+        return (
+            f"target_l0={target:g} asked, but L0 {reached:.3g} reached: the weight of the penalty had not settled. "
+            f"Train for more steps (a smaller batch_size gives more), or lower sparsity_warmup_fraction."
+        )
 
     def state_dict(self) -> dict[str, Tensor]:
         return {"log_weight": self.log_weight, "initial_l0": self.initial_l0, "smoothed_l0": self.smoothed_l0}

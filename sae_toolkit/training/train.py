@@ -1,6 +1,7 @@
 """The one training loop: any number of SAEs of any variant share one pass over any source of activations."""
 
 import time
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,6 +67,9 @@ def train(
                 samples_before=(run.step - 1) * config.batch_size, samples_after=run.step * config.batch_size
             ):
                 run.save(checkpoints)
+    for name, learner in run.learners.items():
+        if shortfall := learner.control.shortfall():
+            warnings.warn(f"SAE {name!r}: {shortfall}", stacklevel=2)
     run.calibrate_()
     for sae in named.values():
         sae.eval()

@@ -10,6 +10,7 @@ from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
 from sae_toolkit.metrics import Ladder, Score, over_seeds, score_with_controls
+from sae_toolkit.metrics.ladder import group_of
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,13 @@ def test_without_truth_the_ceiling_is_the_own_dictionary_with_better_inference()
     pursued = ladder.controls["ceiling/a with OMP"]["explained_variance"]
     assert ladder.saes["a"]["explained_variance"].ceiling == pursued.value
     assert "mean_matched_cosine" not in ladder.saes["a"]
+
+
+@pytest.mark.parametrize(
+    ("l0", "group"), [(6.55, (16, 6)), (5.5, (16, 6)), (6.7, (16, 7)), (0.2, (16, 1)), (12.0, (16, 12))]
+)
+def test_saes_of_about_one_sparsity_share_their_controls(l0: float, group: tuple[int, int]) -> None:
+    assert group_of(16, l0, [(32, 7), (16, 6)]) == group
 
 
 def test_means_over_seeds_have_students_interval() -> None:

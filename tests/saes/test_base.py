@@ -25,7 +25,7 @@ def test_parameters_are_those_of_the_field(variant: type[AbstractSAE]) -> None:
     sae = variant(small_config(variant))
     shapes = {name: tuple(parameter.shape) for name, parameter in sae.named_parameters()}
     assert shapes.items() >= {"W_enc": (8, 16), "b_enc": (16,), "W_dec": (16, 8), "b_dec": (8,)}.items()
-    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(16))
+    torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((16,), variant.initial_decoder_norm))
     torch.testing.assert_close(sae.W_enc, sae.W_dec.T)
 
 

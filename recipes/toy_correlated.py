@@ -1,8 +1,8 @@
 """On correlated features an SAE whose L0 lies below the true one finds fewer of them, and blends what fires together.
 
 256 features in 64 dimensions in 32 clusters whose members tend to fire together, true L0 6. TopK SAEs with k from half
-to twice the true L0 share one pass. Below the true L0 recall at 0.9 falls (.87 at k=3 against .98 at k=6, seed 0) and the
-mean decoder cosine rises; as detectors the latents are best at the true L0 (activation F1 .56, .70, .61 at k=3, 6, 12).
+to twice the true L0 share one pass. Below the true L0 recall at 0.9 falls (.87 at k=3 against .98 at k=6, seed 0) and
+the mean decoder cosine rises; latents detect best at the true L0 (activation F1 .56, .70, .61 at k=3, 6, 12).
 
     sae-toolkit run toy_correlated --output runs/correlated
 """

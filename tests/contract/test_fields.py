@@ -10,6 +10,9 @@ from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, train, weights_sha256
 
+# Runs of a few steps cannot reach their target L0, and say so.
+pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")
+
 # Values at which every field acts within a few steps.
 LEARNING = LearningConfig(warmup_steps=3, clip_norm=0.5, dead_after_samples=40, sparsity_warmup_fraction=0.5)
 CONFIG = TrainConfig(n_samples=240, batch_size=30, learning=LEARNING, preparation_samples=120)

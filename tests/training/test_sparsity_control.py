@@ -62,3 +62,10 @@ def test_the_target_is_reached_within_10_percent(target: float) -> None:
     train(sae, source, TrainConfig(n_samples=400_000, batch_size=400, preparation_samples=2000, learning=learning))
     x = next(source.stream(4000, seed=1, split="eval")).activations
     assert float((sae.encode(x) != 0).float().sum(1).mean()) == pytest.approx(target, rel=0.1)
+
+
+def test_a_missed_target_is_said() -> None:
+    sae = ReluSAE(small_config(ReluSAE), seed=0)
+    learning = LearningConfig(target_l0=1.0, learning_rate=1e-6)
+    with pytest.warns(UserWarning, match="target_l0=1 asked, but L0 .* reached"):
+        train(sae, ToySource(), TrainConfig(n_samples=100, batch_size=20, preparation_samples=64, learning=learning))

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from sae_toolkit import AbstractSAE
+from sae_toolkit import AbstractSAE, TrainingSignals
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
 from sae_toolkit.saes.normalise import NormaliserName
 from sae_toolkit.seeding import generator_for
@@ -117,3 +117,14 @@ class ToyStream(ActivationStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.index = state["index"]
+
+
+def check_loss_and_gradients(sae: AbstractSAE, x: Tensor, signals: TrainingSignals, expected: Tensor) -> None:
+    """The summed loss terms, and their gradient to every parameter, are those of a dense reference."""
+    ours = torch.stack(list(sae.loss_terms(x, sae(x), signals).values())).sum()
+    torch.testing.assert_close(ours, expected)
+    parameters = dict(sae.named_parameters())
+    wanted = torch.autograd.grad(expected, list(parameters.values()))
+    given = torch.autograd.grad(ours, list(parameters.values()))
+    for name, mine, theirs in zip(parameters, given, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, msg=lambda text, name=name: f"{name}: {text}")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import gaussian, small_config, toy_batch, working_sae
+from toy import check_loss_and_gradients, gaussian, small_config, toy_batch, working_sae
 
 from sae_toolkit import BatchTopKSAE, TrainingSignals
 
@@ -27,14 +27,7 @@ def test_loss_and_gradients_are_those_of_the_paper(normaliser: str) -> None:
     sae, x = working_sae(BatchTopKSAE, normaliser=normaliser, k_aux=3).double().train(), toy_batch(40).double()
     signals = TrainingSignals(torch.arange(16) % 2 == 0, torch.tensor(1.0, dtype=torch.float64))
     expected = dense_loss(sae, x, signals.dead)
-    ours = torch.stack(list(sae.loss_terms(x, sae(x), signals).values())).sum()
-    torch.testing.assert_close(ours, expected)
-    parameters = dict(sae.named_parameters())
-    wanted = torch.autograd.grad(expected, list(parameters.values()))
-    for name, ours_, theirs in zip(
-        parameters, torch.autograd.grad(ours, list(parameters.values())), wanted, strict=True
-    ):
-        torch.testing.assert_close(ours_, theirs, msg=lambda text, name=name: f"{name}: {text}")
+    check_loss_and_gradients(sae, x, signals, expected)
 
 
 def test_training_keeps_exactly_k_per_sample_on_average() -> None:

@@ -45,7 +45,8 @@ def test_a_compensated_rescaling_changes_nothing() -> None:
 def test_the_decoder_norm_is_free() -> None:
     sae = ReluSAE(small_config(ReluSAE))
     train(sae, ToySource(), TrainConfig(n_samples=3200, batch_size=100))
-    assert (sae.W_dec.norm(dim=1) - 1).abs().max() > 1e-3
+    norms = sae.W_dec.norm(dim=1)
+    assert norms.max() - norms.min() > 1e-2  # neither held at 1 nor left where they started
 
 
 def test_larger_coefficients_give_smaller_l0() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import small_config, toy_batch, working_sae
+from toy import check_loss_and_gradients, small_config, toy_batch, working_sae
 
 from sae_toolkit import TopKSAE, TrainingSignals
 
@@ -31,14 +31,7 @@ def dense_loss(sae: TopKSAE, x: Tensor, dead: Tensor) -> Tensor:
 def test_loss_and_gradients_are_those_of_the_paper(signals: TrainingSignals, normaliser: str) -> None:
     sae, x = working_sae(TopKSAE, normaliser=normaliser, k_aux=3).double().train(), toy_batch(40).double()
     expected = dense_loss(sae, x, signals.dead)
-    ours = torch.stack(list(sae.loss_terms(x, sae(x), signals).values())).sum()
-    torch.testing.assert_close(ours, expected)
-    parameters = dict(sae.named_parameters())
-    wanted = torch.autograd.grad(expected, list(parameters.values()))
-    for name, ours_, theirs in zip(
-        parameters, torch.autograd.grad(ours, list(parameters.values())), wanted, strict=True
-    ):
-        torch.testing.assert_close(ours_, theirs, msg=lambda text, name=name: f"{name}: {text}")
+    check_loss_and_gradients(sae, x, signals, expected)
 
 
 def test_gradient_reaches_the_input() -> None:

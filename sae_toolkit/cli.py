@@ -55,6 +55,7 @@ def make_parser() -> argparse.ArgumentParser:
     run.add_argument("--smoke", action="store_true", help="the smallest honest run")
     run.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the folder")
     run.add_argument("--seed", type=int, help="seed of world, SAEs and data order")
+    run.add_argument("--wandb", metavar="PROJECT", help="log to this Weights & Biases project, too")
     run.set_defaults(act=run_recipe)
     verify = commands.add_parser("verify", help="rerun a recipe and compare with its expected numbers")
     verify.add_argument("recipe")
@@ -89,7 +90,7 @@ def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
     if options.seed is not None:
         config = configs.with_seed(config, options.seed)
-    report = carry_out(recipe, config, options.output, resume=options.resume)
+    report = carry_out(recipe, config, options.output, resume=options.resume, wandb=options.wandb)
     print_summary(report)
     print(f"report: {options.output / 'report.html'}")
     return 0
@@ -111,14 +112,18 @@ def field_values(rest: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def carry_out(recipe: Recipe, config: Any, output: Path, *, resume: bool) -> "Report":
+def carry_out(recipe: Recipe, config: Any, output: Path, *, resume: bool = False, wandb: str | None = None) -> "Report":
     """Runs `main`, adds the verdict on the expected numbers, and writes the report."""
-    from sae_toolkit.loggers import ProgressLog  # noqa: PLC0415
+    from sae_toolkit.loggers import Log, ProgressLog, WandbLog  # noqa: PLC0415
     from sae_toolkit.run_folder import RunFolder  # noqa: PLC0415
 
     output.mkdir(parents=True, exist_ok=True)
+    sent = WandbLog(project=wandb, config=configs.to_json(config), dir=str(output)) if wandb else None
     with ProgressLog(recipe.name) as progress:
-        report: Report = recipe.module.main(config, RunFolder(output, resume=resume, watchers=(progress,)))
+        watchers: tuple[Log, ...] = (progress,) if sent is None else (progress, sent)
+        report: Report = recipe.module.main(config, RunFolder(output, resume=resume, watchers=watchers))
+    if sent is not None:
+        sent.finish()
     report = replace(report, expected=recipe.expectations(config))
     report.write(output)
     return report
@@ -131,7 +136,7 @@ def verify_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     if options.seed is not None:
         config = configs.with_seed(config, options.seed)
     with tempfile.TemporaryDirectory() as temporary:
-        report = carry_out(recipe, config, options.output or Path(temporary), resume=False)
+        report = carry_out(recipe, config, options.output or Path(temporary))
     print_summary(report)
     results = [result for _, result in report.check_expected()]
     for result in results:

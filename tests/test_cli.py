@@ -163,3 +163,21 @@ def test_info_describes_a_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_info_on_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["info", str(tmp_path)]) == 2
     assert "holds 0 SAEs" in said(capsys)
+
+
+def test_wandb_is_logged_to_when_asked(tiny: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
+
+    class FakeLog:
+        def __init__(self, *, project: str, config: dict[str, object], dir: str) -> None:
+            calls.append((project, config["k"]))
+
+        def __call__(self, record: dict[str, object]) -> None:
+            calls.append(record["step"])
+
+        def finish(self) -> None:
+            calls.append("finished")
+
+    monkeypatch.setattr("sae_toolkit.loggers.WandbLog", FakeLog)
+    assert main(["run", tiny, "--output", str(tmp_path / "out"), "--wandb", "mine"]) == 0
+    assert calls == [("mine", 2), 20, "finished"]

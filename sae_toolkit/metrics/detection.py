@@ -89,10 +89,17 @@ def pearson(a: Column, b: Column, n_samples: int) -> float:
     return float(covariance / product**0.5) if product > 0 else 0.0
 
 
+def shuffled_matching(paired: Int[Tensor, " n_features"]) -> Int[Tensor, " n_features"]:
+    """Each feature with the latent of the feature half the list away: no feature keeps its own."""
+    return paired.roll(len(paired) // 2)
+
+
 class LatentDetection(Metric):
     """Each feature against the latent it is paired with (Hungarian on cosines, alive latents, see `FeatureRecovery`).
 
     `activation_f1`: F1 of "z > 0" as detector of "coefficient != 0", over all samples seen.
+    `activation_f1_shuffled`: the same with every feature given another feature's latent: what the matching adds is the
+    difference, what remains is how often latents and features fire.
     `activation_f1_tuned`: F1 of "z > t", t >= 0 tuned per latent on the first half, scored on the second.
     `activation_auroc`: area under the ROC curve of z, tie-aware. `activation_pearson`: r of z and coefficient.
     The last three use the first 50,000 samples. Means over the features that fired there (AUROC: and were off there);
@@ -133,6 +140,7 @@ class LatentDetection(Metric):
             correlation[i] = pearson(latent, feature, n)
         return {
             "activation_f1": mean_score(self.f1(paired), id="activation_f1/v1"),
+            "activation_f1_shuffled": mean_score(self.f1(shuffled_matching(paired)), id="activation_f1_shuffled/v1"),
             "activation_f1_tuned": mean_score(tuned, id="activation_f1_tuned/v1"),
             "activation_auroc": mean_score(auroc, id="activation_auroc/v1"),
             "activation_pearson": mean_score(correlation, id="activation_pearson/v1"),

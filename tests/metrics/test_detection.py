@@ -11,6 +11,7 @@ from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.detection import LatentDetection, Levels, pearson, tuned_f1
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.sparse_rows import SparseRows
 
 N = 400
 
@@ -123,3 +124,16 @@ def test_a_source_without_truth_is_refused():
     metric = LatentDetection(torch.eye(2))
     with pytest.raises(ValueError, match="coefficients=None"):
         metric.update(ActivationBatch(torch.ones(1, 2)), SAEOutput(torch.ones(1, 2), torch.ones(1, 2)))
+
+
+def test_shuffled_matching_scores_what_firing_rates_alone_give():
+    g = torch.Generator().manual_seed(3)
+    n, rate = 8, 0.2
+    truth = (torch.rand(20_000, n, generator=g) < rate).float()
+    metric = LatentDetection(torch.eye(n))
+    coefficients = SparseRows.from_dense(truth)
+    metric.update(ActivationBatch(truth, coefficients=coefficients), SAEOutput(truth, truth))
+    scores = metric.compute(FixedDictionary(torch.eye(n), coder=LinearTopK(n)))
+    assert scores["activation_f1"].value == 1.0
+    # two independent events of rate p: F1 = 2 p^2 / (p + p) = p; four standard errors of the mean over 8 pairs
+    assert scores["activation_f1_shuffled"].value == pytest.approx(rate, abs=0.01)

@@ -8,7 +8,7 @@ benchmark's own definitions carry the prefix `saelens_`; published at L0 25: Bat
     sae-toolkit run synth_sae_bench --output runs/bench16k --device cuda
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sae_toolkit import BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import SuperpositionSource
@@ -57,7 +57,7 @@ def main(config: Config, run: RunFolder) -> Report:
         "TopK": TopKSAE(TopKSAE.Config(**size, k=config.k), seed=config.train.seed).to(config.device),
         "ReLU": ReluSAE(ReluSAE.Config(**size), seed=config.train.seed).to(config.device),
     }
-    learning = {"ReLU": LearningConfig(**vars(config.train.learning) | {"target_l0": float(config.k)})}
+    learning = {"ReLU": replace(config.train.learning, target_l0=float(config.k))}
     every = max(1, config.train.n_samples // 10)
     train(saes, source, config.train, learning=learning, **run.training(checkpoint_every_samples=every))
     ladder = score_with_controls(

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a, dataset_b
 from sae_toolkit.metrics import over_seeds, score_with_controls
@@ -52,7 +52,7 @@ def main(config: Config, run: RunFolder) -> Report:
         source = SuperpositionSource(build_world(seed))
         part = run if config.n_seeds == 1 else run.part(f"seed_{seed}")
         saes = make_saes(source.d_in, config.d_sae, k, seed)
-        learning = {"ReLU": LearningConfig(**vars(config.train.learning) | {"target_l0": float(k)})}
+        learning = {"ReLU": replace(config.train.learning, target_l0=float(k))}
         setup = replace(config.train, seed=seed)
         train(saes, source, setup, learning=learning, **part.training())
         ladders.append(score_with_controls(saes, source, n_samples=config.eval_samples, seed=seed))

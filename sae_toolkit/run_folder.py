@@ -37,7 +37,7 @@ class RunFolder:
         report_folder = self.report_folder or self.folder
         return RunFolder(self.folder / name, resume=self.resume, watchers=self.watchers, report_folder=report_folder)
 
-    def training(self, *, checkpoint_every_samples: int | None = None, keep: int = 2) -> dict[str, Any]:
+    def training(self, *, checkpoint_every_samples: int = 500_000, keep: int = 2) -> dict[str, Any]:
         """Keyword arguments for `train`: log, checkpoints and the state to resume from."""
         checkpoints = Checkpoints(self.checkpoint_folder, every_samples=checkpoint_every_samples, keep=keep)
         resume_from: TrainingSnapshot | None = checkpoints.latest() if self.resume else None

@@ -67,14 +67,14 @@ def train(
                 samples_before=(run.step - 1) * config.batch_size, samples_after=run.step * config.batch_size
             ):
                 run.save(checkpoints)
-    for name, learner in run.learners.items():
-        if shortfall := learner.control.shortfall():
-            warnings.warn(f"SAE {name!r}: {shortfall}", stacklevel=2)
     run.calibrate_()
     for sae in named.values():
         sae.eval()
     if checkpoints:
         run.save(checkpoints)
+    for name, learner in run.learners.items():  # said last: where warnings are errors, the run is already kept
+        if shortfall := learner.control.shortfall():
+            warnings.warn(f"SAE {name!r}: {shortfall}", stacklevel=2)
     seconds = time.perf_counter() - started
     return TrainResult(named, run.step, run.step * config.batch_size, seconds, run.excluded)
 

@@ -1,7 +1,8 @@
 """The contract between where activations come from and everything that uses them."""
 
+import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -53,6 +54,23 @@ class ActivationSource(ABC):
     def d_in(self) -> int:
         """Length of one activation vector."""
 
+    @property
+    def sites(self) -> Mapping[str, int]:
+        """The places each sample is read at, with their widths, in the order of their columns in `activations`."""
+        return {"activations": self.d_in}
+
+    def columns(self, site: str) -> slice:
+        """The columns of `activations` that one site fills."""
+        if site not in self.sites:
+            near = difflib.get_close_matches(site, self.sites, n=1, cutoff=0.0)
+            raise ValueError(f"{type(self).__name__}: it has no site {site!r}. Did you mean {near[0]!r}?")
+        start = 0
+        for name, width in self.sites.items():
+            if name == site:
+                break
+            start += width
+        return slice(start, start + self.sites[site])
+
     @abstractmethod
     def stream(self, batch_size: int, *, seed: int, split: Split) -> ActivationStream:
         """A new stream of batches of `batch_size` samples (the last batch of an eval stream may be smaller)."""
@@ -60,3 +78,31 @@ class ActivationSource(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Provenance as JSON-ready values; it goes into every checkpoint and report."""
+
+
+Replacement = Callable[[Tensor], Tensor]
+"""Activations `[n d_in]` in, what the model goes on with instead out: an SAE's reconstruction, zeros, a mean."""
+
+
+class TokenLosses(NamedTuple):
+    """What a language model predicts after some tokens, one entry per token."""
+
+    nll: Float[Tensor, " n_tokens"]
+    """Negative log-likelihood of the next token, in nats."""
+    kl: Float[Tensor, " n_tokens"]
+    """KL divergence from the untouched model's next-token distribution to this one's, in nats."""
+    document_ids: Int[Tensor, " n_tokens"]
+
+
+class SplicingSource(ActivationSource):
+    """A source whose activations come from a language model, into which something else can be spliced."""
+
+    @abstractmethod
+    def losses_with(
+        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+    ) -> Iterator[dict[str, TokenLosses]]:
+        """Losses on about n_tokens held-out tokens, chunk by chunk: "clean", then one entry per replacement.
+
+        The same tokens, in the same order, on every call. Tokens that training leaves out keep their activations and
+        are not counted. `site` may be left out where there is only one.
+        """

@@ -53,8 +53,10 @@ class TrainingRun:
         source: ActivationSource,
         config: TrainConfig,
         learning: Mapping[str, LearningConfig],
+        sites: Mapping[str, str],
     ) -> None:
         self.saes, self.source, self.config = saes, source, config
+        self.columns = {name: source.columns(sites[name]) if name in sites else slice(0, source.d_in) for name in saes}
         self.step = 0
         self.stream = source.stream(config.batch_size, seed=config.seed, split="train")
         self.excluded: dict[str, int] = {}
@@ -74,6 +76,7 @@ class TrainingRun:
             "source": source.describe(),
             "saes": {name: {"variant": type(s).__name__, **configs.to_json(s.config)} for name, s in saes.items()},
             "learning": {name: configs.to_json(learner.config) for name, learner in self.learners.items()},
+            "sites": dict(sites),
         }
 
     def prepare_(self) -> None:
@@ -81,8 +84,8 @@ class TrainingRun:
         if all(bool(sae.normaliser.fitted) for sae in self.saes.values()):
             return
         sample = torch.cat(list(self.samples("initial statistics")))
-        for sae in self.saes.values():
-            initialise_from_data_(sae, sample)
+        for name, sae in self.saes.items():
+            initialise_from_data_(sae, sample[:, self.columns[name]])
 
     def samples(self, purpose: str) -> Iterator[Float[Tensor, "batch d_in"]]:
         """Raw activations from a stream that serves this purpose alone."""
@@ -109,7 +112,9 @@ class TrainingRun:
                 on_device[device] = batch.activations.to(device, torch.float32)
                 refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.last_good)
             results[name] = learner.step(
-                on_device[device], self.step, before_update=partial(self.refuse_divergence, name, learner.sae)
+                on_device[device][:, self.columns[name]],
+                self.step,
+                before_update=partial(self.refuse_divergence, name, learner.sae),
             )
         self.step += 1
         return results
@@ -119,9 +124,9 @@ class TrainingRun:
             refuse_non_finite_step(name, sae, result.terms, step=self.step + 1, last_good=self.last_good)
 
     def calibrate_(self) -> None:
-        for sae in self.saes.values():
-            device = sae.W_enc.device
-            sae.calibrate_(x.to(device) for x in self.samples("calibration"))
+        for name, sae in self.saes.items():
+            device, columns = sae.W_enc.device, self.columns[name]
+            sae.calibrate_(x[:, columns].to(device) for x in self.samples("calibration"))
 
     def save(self, checkpoints: CheckpointKeeper) -> str:
         """Keeps the run as it stands; the saved SAEs are calibrated, so that each of them can be used."""

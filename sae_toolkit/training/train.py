@@ -35,6 +35,7 @@ def train(
     config: TrainConfig,
     *,
     learning: Mapping[str, LearningConfig] | None = None,
+    sites: Mapping[str, str] | None = None,
     log: Log | None = None,
     log_every_steps: int = 100,
     probe: Probe | None = None,
@@ -44,13 +45,16 @@ def train(
 ) -> TrainResult:
     """Trains the SAEs in place and leaves them in eval mode, calibrated.
 
+    `sites` says which of the source's sites each SAE reads, for a source that reads several in one pass.
+
     `log` gets a record every `log_every_steps`; `probe` (for example an evaluation) is called on the SAEs in eval mode
     and its numbers join the record. Neither they nor `checkpoints` change a weight. SIGINT and SIGTERM end the run
     after the current step, with a checkpoint where one can be kept, by raising `TrainingInterrupted`.
     """
     named = {"sae": saes} if isinstance(saes, AbstractSAE) else dict(saes)
-    refuse_unusable(named, source, learning or {})
-    run = TrainingRun(named, source, config, learning or {})
+    sites = dict(sites or {})
+    refuse_unusable(named, source, learning or {}, sites)
+    run = TrainingRun(named, source, config, learning or {}, sites)
     watch = Watch(log, log_every_steps, probe, probe_every_steps)
     if resume_from is None:
         run.prepare_()
@@ -80,19 +84,30 @@ def train(
 
 
 def refuse_unusable(
-    saes: Mapping[str, AbstractSAE], source: ActivationSource, learning: Mapping[str, LearningConfig]
+    saes: Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    learning: Mapping[str, LearningConfig],
+    sites: Mapping[str, str],
 ) -> None:
     """What can be known to fail before anything is computed."""
     if not saes:
         raise ValueError("train: no SAE given; pass one, or a mapping of names to SAEs.")
+    for what, given in (("learning", learning), ("a site", sites)):
+        for name in given:
+            if name not in saes:
+                raise ValueError(f"train: {what} given for {name!r}, but the SAEs are {', '.join(saes)}.")
     for name, sae in saes.items():
-        if sae.d_in != source.d_in:
+        if len(source.sites) > 1 and name not in sites:
             raise ValueError(
-                f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives activations of width {source.d_in}. "
-                f"Build it with d_in={source.d_in}."
+                f"train: the source reads {', '.join(source.sites)}, but no site is given for SAE {name!r}. "
+                f"Pass sites={{{name!r}: ...}}."
+            )
+        columns = source.columns(sites[name]) if name in sites else slice(0, source.d_in)
+        width = columns.stop - columns.start
+        if sae.d_in != width:
+            raise ValueError(
+                f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives it activations of width {width}. "
+                f"Build it with d_in={width}."
             )
         if name != name.strip() or name in ("", ".", "..") or "/" in name:
             raise ValueError(f"train: {name!r} cannot name an SAE, because it becomes a folder name; use plain words.")
-    for name in learning:
-        if name not in saes:
-            raise ValueError(f"train: learning given for {name!r}, but the SAEs are {', '.join(saes)}.")

@@ -1,0 +1,41 @@
+"""One site of a source that reads several: a source of its own, over the same samples."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
+
+
+class SiteSource(ActivationSource):
+    """The columns of one site: what metrics, controls and reports of that site's SAEs are given."""
+
+    def __init__(self, whole: ActivationSource, site: str) -> None:
+        self.whole, self.site = whole, site
+        self.chosen = whole.columns(site)
+
+    @property
+    def d_in(self) -> int:
+        return self.whole.sites[self.site]
+
+    def stream(self, batch_size: int, *, seed: int, split: Split) -> "SiteStream":
+        return SiteStream(self.whole.stream(batch_size, seed=seed, split=split), self.chosen)
+
+    def describe(self) -> dict[str, Any]:
+        return {**self.whole.describe(), "site": self.site}
+
+
+class SiteStream(ActivationStream):
+    """The whole stream, of which one site's columns are shown."""
+
+    def __init__(self, whole: ActivationStream, chosen: slice) -> None:
+        self.whole, self.chosen = whole, chosen
+
+    def __next__(self) -> ActivationBatch:
+        batch = next(self.whole)
+        return batch._replace(activations=batch.activations[:, self.chosen])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.whole.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.whole.load_state_dict(state)

@@ -183,18 +183,20 @@ def describe_checkpoint(options: argparse.Namespace, rest: Sequence[str]) -> int
 
 
 def print_summary(report: "Report") -> None:
-    """The headline scores of every SAE as a table."""
+    """The headline scores of everything measured as a table."""
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    headline = ("mean_matched_cosine", "recall_at_0.9", "explained_variance", "l0", "dead_fraction")
+    measured = {named.name for named in report.scores}
     found = {(named.sae, named.name): named.score for named in report.scores}
-    shown = [name for name in headline if any(score == name for _, score in found)]
-    table = Table("SAE", *shown)
-    for sae in report.saes:
-        cells = [found.get((sae.name, name)) for name in shown]
-        table.add_row(sae.name, *("" if score is None else f"{score.value:.4g}" for score in cells))
-    Console().print(table)
+    shown = [headline.name for headline in report.headlines if headline.name in measured]
+    if shown:
+        table = Table("SAE" if report.saes else "of", *shown)
+        for row in report.measured_names:
+            cells = [found.get((row, name)) for name in shown]
+            if any(cells):
+                table.add_row(row, *("" if score is None else f"{score.value:.4g}" for score in cells))
+        Console().print(table)
     for sae in report.saes:
         trained, found_l0 = found.get((sae.name, "l0_training")), found.get((sae.name, "l0"))
         if trained and found_l0 and abs(found_l0.value - trained.value) > 0.05 * trained.value:

@@ -14,22 +14,30 @@ from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 
-def feature_dimensionality(W: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
+def energy_along_rows(W: Float[Tensor, "*batch n d"]) -> Float64[Tensor, "*batch n"]:
+    """sum_j (hat W_i . W_j)^2 for every row i, 0 where the norm is 0.
+
+    It is hat W_i (W^T W) hat W_i^T, so that the [n n] table of products is never built.
+    """
+    W = W.detach().cpu().double()
+    norms = W.norm(dim=-1, keepdim=True)
+    units = W / torch.where(norms > 0, norms, 1.0)
+    energy: Tensor = ((units @ (W.mT @ W)) * units).sum(dim=-1)
+    return energy
+
+
+def dimensionality_of_rows(W: Float[Tensor, "*batch n d"]) -> Float64[Tensor, "*batch n"]:
     """D_i = ||W_i||^2 / sum_j (hat W_i . W_j)^2, 0 where the norm is 0 (Elhage et al. 2022, arXiv 2209.10652).
 
     1: a dimension of its own, 1/2: shared with an antipode; sum D_i <= rank(W).
     """
-    W = W.detach().cpu().double()
-    total = torch.cat([block.square().sum(dim=1) for _, block in cosine_blocks(unit_rows(W), W)])
-    norms = W.square().sum(dim=1)
+    norms, total = W.detach().cpu().double().square().sum(dim=-1), energy_along_rows(W)
     return torch.where(norms > 0, norms / torch.where(norms > 0, total, 1.0), 0.0)
 
 
-def interference_of_features(W: Float[Tensor, "n d"]) -> Float64[Tensor, " n"]:
+def interference_of_rows(W: Float[Tensor, "*batch n d"]) -> Float64[Tensor, "*batch n"]:
     """sum over j != i of (hat W_i . W_j)^2: how strongly the others are felt along direction i."""
-    W = W.detach().cpu().double()
-    total = torch.cat([block.square().sum(dim=1) for _, block in cosine_blocks(unit_rows(W), W)])
-    return (total - W.square().sum(dim=1)).clamp_min(0)
+    return (energy_along_rows(W) - W.detach().cpu().double().square().sum(dim=-1)).clamp_min(0)
 
 
 def off_diagonal_cosines(W: Float[Tensor, "n d"]) -> Float64[Tensor, "n 3"]:
@@ -83,7 +91,7 @@ def interference_scores(W: Float[Tensor, "n d"]) -> dict[str, Score]:
     units = {
         "decoder_mean_abs_cosine": sums[:, 0] / max(n - 1, 1),
         "decoder_mean_squared_cosine": sums[:, 1] / max(n - 1, 1),
-        "feature_dimensionality": feature_dimensionality(W) if n else sums[:, 0],
+        "feature_dimensionality": dimensionality_of_rows(W) if n else sums[:, 0],
     }
     return {name: Score(value=value, n=n, id=f"{name}/v1") for name, value in plain.items()} | {
         name: mean_score(values, id=f"{name}/v1") for name, values in units.items()

@@ -40,7 +40,7 @@ def build_report(
 
     With several seeds the ladder holds their means, while the figures show the SAEs given here.
     """
-    recipe = sys.modules[type(config).__module__]
+    recipe, claim = name_and_claim(config)
     scores = [NamedScore(name=n, sae=sae, score=s) for sae, found in ladder.saes.items() for n, s in found.items()]
     scores += training_l0(run, saes)
     controls = control_scores(ladder)
@@ -53,24 +53,36 @@ def build_report(
     if run.memory.records:
         figures.append(training_curves_panel(run.memory.records))
     return Report(
-        recipe=Path(recipe.__file__ or type(config).__module__).stem,
-        claim=(recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        recipe=recipe,
+        claim=claim,
         config=configs.to_json(config),
         provenance=collect_provenance(source.describe(), configs.seed_of(config)),
-        saes=[
-            ReportedSAE(
-                name=name,
-                variant=type(sae).__name__,
-                path=run.relative(run.sae_path(name)).as_posix(),
-                weights_sha256=weights_sha256(sae),
-            )
-            for name, sae in saes.items()
-        ],
+        saes=reported_saes(run, saes),
         scores=scores,
         controls=controls,
         history=run.memory.records,
         figures=figures,
     )
+
+
+def name_and_claim(config: Any) -> tuple[str, str]:
+    """Of the recipe whose file defines the class of `config`: its name, and the first paragraph of its docstring."""
+    recipe = sys.modules[type(config).__module__]
+    name = Path(recipe.__file__ or type(config).__module__).stem
+    return name, (recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
+
+
+def reported_saes(run: RunFolder, saes: Mapping[str, AbstractSAE]) -> list[ReportedSAE]:
+    """Where the run keeps each SAE."""
+    return [
+        ReportedSAE(
+            name=name,
+            variant=type(sae).__name__,
+            path=run.relative(run.sae_path(name)).as_posix(),
+            weights_sha256=weights_sha256(sae),
+        )
+        for name, sae in saes.items()
+    ]
 
 
 def control_scores(ladder: Ladder) -> list[ControlScore]:

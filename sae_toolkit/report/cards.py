@@ -24,7 +24,7 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class CardLine:
-    """One SAE on a card."""
+    """One SAE, or other row of the report, on a card."""
 
     sae: str
     colour: str
@@ -48,7 +48,7 @@ class Card:
 
 def cards(report: Report) -> list[Card]:
     """A card for each headline score that was measured."""
-    return [card(report, headline) for headline in present_headlines(report.scores)]
+    return [card(report, headline) for headline in present_headlines(report.scores, report.headlines)]
 
 
 def card(report: Report, headline: Headline) -> Card:
@@ -57,7 +57,7 @@ def card(report: Report, headline: Headline) -> Card:
     rival = best_opponent(headline, report.controls)
     largest = max([0.0, *(x for s in scores for x in (s.score.value, s.score.high or 0) if isfinite(x))])
     scale = 1.0 if largest <= 1 else 1.15 * largest
-    order = {sae.name: i for i, sae in enumerate(report.saes)}
+    order = {name: i for i, name in enumerate(report.measured_names)}
     bounds = {(readable(s.score.floor), readable(s.score.ceiling)) for s in scores}
     shared = len(bounds) == 1
     lines = [

@@ -12,12 +12,12 @@ Role = Literal["floor", "opponent", "ceiling"]
 
 @dataclass(frozen=True, kw_only=True)
 class NamedScore:
-    """A score, and the SAE that it belongs to."""
+    """A score, and the SAE (or model, or method) that it belongs to."""
 
     name: str
     """`mean_matched_cosine`, `l0`, ..."""
     sae: str
-    """The name of a `ReportedSAE`."""
+    """The name of a `ReportedSAE`, or one of the report's `subjects`."""
     score: Score
 
 
@@ -50,7 +50,7 @@ class Expectation:
 
     score: str
     sae: str
-    """An SAE, or a control: a floor that rises is news, too."""
+    """An SAE, a subject, or a control: a floor that rises is news, too."""
     at_least: float | None = None
     at_most: float | None = None
 

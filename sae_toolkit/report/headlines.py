@@ -52,18 +52,20 @@ HEADLINES = (
         opponents_compete=False,
     ),
 )
-BY_NAME = {headline.name: headline for headline in HEADLINES}
 
 
-def label(name: str) -> str:
+def label(name: str, headlines: Iterable[Headline] = HEADLINES) -> str:
     """A score's name for reading."""
-    return BY_NAME[name].label if name in BY_NAME else name.replace("_", " ")
+    known = {headline.name: headline.label for headline in headlines}
+    return known[name] if name in known else name.replace("_", " ")
 
 
-def present_headlines(scores: Iterable[NamedScore | ControlScore]) -> list[Headline]:
+def present_headlines(
+    scores: Iterable[NamedScore | ControlScore], headlines: Iterable[Headline] = HEADLINES
+) -> list[Headline]:
     """The headlines that were measured, in their fixed order."""
     names = {score.name for score in scores}
-    return [headline for headline in HEADLINES if headline.name in names]
+    return [headline for headline in headlines if headline.name in names]
 
 
 def best_opponent(headline: Headline, controls: Sequence[ControlScore]) -> ControlScore | None:

@@ -19,6 +19,7 @@
       label();
     });
     for (const table of document.querySelectorAll("table[data-sortable]")) makeSortable(table);
+    for (const plot of document.querySelectorAll(".plot")) makePlayer(plot);
     const filter = document.getElementById("filter");
     if (filter) makeFilter(filter, document.getElementById("all-scores"), document.getElementById("shown"));
   });
@@ -46,6 +47,50 @@
         body.append(...[...body.rows].sort(compare));
       });
     });
+  }
+
+  function makePlayer(plot) {
+    const groups = [...plot.querySelectorAll("[data-frame]")];
+    if (!groups.length) return;
+    const last = Math.max(...groups.map((group) => Number(group.dataset.frame)));
+    const player = document.createElement("div");
+    const button = document.createElement("button");
+    const slider = document.createElement("input");
+    Object.assign(slider, { type: "range", min: 0, max: last, step: 1, value: last });
+    slider.setAttribute("aria-label", "Picture");
+    button.type = "button";
+    player.className = "player";
+    player.append(button, slider);
+    plot.closest(".scroll").after(player);
+    let timer = null;
+    const show = () => {
+      for (const group of groups) {
+        if (group.dataset.frame === slider.value) group.removeAttribute("display");
+        else group.setAttribute("display", "none");
+      }
+      const words = groups.filter((group) => group.dataset.frame === slider.value).map((group) => group.textContent.trim());
+      slider.setAttribute("aria-valuetext", words.filter(Boolean).reverse().join(", "));
+    };
+    const stop = () => {
+      clearInterval(timer);
+      timer = null;
+      button.textContent = "Play";
+    };
+    const advance = () => {
+      slider.value = Number(slider.value) + 1;
+      show();
+      if (Number(slider.value) === last) stop();
+    };
+    button.addEventListener("click", () => {
+      if (timer !== null) return stop();
+      if (Number(slider.value) === last) slider.value = 0;
+      show();
+      button.textContent = "Pause";
+      timer = setInterval(advance, Math.max(60, 6000 / (last + 1)));
+    });
+    slider.addEventListener("input", () => { stop(); show(); });
+    stop();
+    show();
   }
 
   function makeFilter(input, table, shown) {

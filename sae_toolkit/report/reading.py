@@ -9,6 +9,7 @@ from typing import Any
 
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.report.expectation import ControlScore, Expectation, NamedScore
+from sae_toolkit.report.headlines import HEADLINES, Headline
 from sae_toolkit.report.report import DATA_NAME, JSON_NAME, FigurePanel, Report, ReportedSAE
 
 SCORE_FIELDS = [field.name for field in fields(Score)]
@@ -36,6 +37,9 @@ def read_report(path: Path) -> Report:
             ],
             history=data["history"],
             figures=[FigurePanel(**figure) for figure in data["figures"]],
+            # reports written before there were experiments have neither
+            subjects=data.get("subjects", []),
+            headlines=[Headline(**headline) for headline in data["headlines"]] if "headlines" in data else HEADLINES,
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"read_report: {folder} holds no report of this version of the toolkit: {error}.") from error

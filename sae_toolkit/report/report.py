@@ -8,13 +8,14 @@ from typing import Any
 
 from sae_toolkit.atomic_write import atomic_write_text
 from sae_toolkit.report.expectation import ControlScore, Expectation, ExpectationResult, NamedScore
+from sae_toolkit.report.headlines import HEADLINES, Headline
 from sae_toolkit.report.plain_json import plain_json
 
 HTML_NAME = "report.html"
 JSON_NAME = "report.json"
 """The fixed interface: scores, expectations, config, provenance."""
 DATA_NAME = "report_data.json"
-"""What only the page needs beyond that: claim, training history, figures."""
+"""What only the page needs beyond that: claim, training history, figures, what the cards show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,18 +58,29 @@ class Report:
     history: Sequence[Mapping[str, Any]] = ()
     """Log records as `train` emits them."""
     figures: Sequence[FigurePanel] = ()
+    subjects: Sequence[str] = ()
+    """What else has scores: the toy models, sparsities or methods of an experiment."""
+    headlines: Sequence[Headline] = HEADLINES
+    """The scores that get a card, in this order, as far as they were measured."""
 
     def __post_init__(self) -> None:
-        names = [sae.name for sae in self.saes]
+        names = self.measured_names
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
-            raise ValueError(f"Report of {self.recipe}: several SAEs are called {repeated}. Give each its own name.")
+            what = "rows" if self.subjects else "SAEs"
+            raise ValueError(f"Report of {self.recipe}: several {what} are called {repeated}. Give each its own name.")
         mistakable = sorted({control.sae for control in self.controls} & set(names))
         if mistakable:
             raise ValueError(f"Report of {self.recipe}: both an SAE and a control are called {mistakable}. Rename one.")
         strangers = sorted({score.sae for score in self.scores} - set(names))
         if strangers:
-            raise ValueError(f"Report of {self.recipe}: scores of {strangers}, but its SAEs are {names}.")
+            what = "rows" if self.subjects else "SAEs"
+            raise ValueError(f"Report of {self.recipe}: scores of {strangers}, but its {what} are {names}.")
+
+    @property
+    def measured_names(self) -> list[str]:
+        """SAEs, then subjects: everything but controls that can have a score."""
+        return [*(sae.name for sae in self.saes), *self.subjects]
 
     def check_expected(self) -> list[tuple[Expectation, ExpectationResult]]:
         """Each expectation with its outcome."""
@@ -99,6 +111,8 @@ class Report:
             "claim": self.claim,
             "history": plain_json(self.history, "history"),
             "figures": [asdict(figure) for figure in self.figures],
+            "subjects": list(self.subjects),
+            "headlines": [asdict(headline) for headline in self.headlines],
         }
 
     def write(self, folder: Path) -> Path:

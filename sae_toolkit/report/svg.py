@@ -43,6 +43,7 @@ def settings() -> dict[Any, Any]:
         "svg.fonttype": "none",
         "svg.hashsalt": "sae_toolkit",
         "text.parse_math": False,
+        "font.sans-serif": ["DejaVu Sans"],  # what text is measured with; the whole list would go into every label
         "font.size": 8.5,
         "axes.titlesize": 9,
         "axes.titleweight": "bold",
@@ -85,9 +86,26 @@ def to_svg(figure: "matplotlib.figure.Figure") -> str:
     view_box = re.search(r'viewBox="[^"]*"', head)
     assert view_box is not None
     body = re.sub(r' style="image-rendering:[^"]*"', "", body)
+    body = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), body)  # 1/100 point is enough
     for name, sentinel in SENTINEL.items():
         body = body.replace(sentinel, f"var(--{name})")
-    return f"<svg {view_box[0]}>{with_own_ids(body)}".strip()
+    return f"<svg {view_box[0]}>{with_own_ids(with_frames(body))}".strip()
+
+
+def frame_id(index: int) -> str:
+    """The `gid` of what belongs to one picture of a step-through figure; several artists may share it."""
+    return f"frame-{index}"
+
+
+def with_frames(body: str) -> str:
+    """Marks the groups of each picture for the page's slider; without it only the last picture is visible."""
+    last = max((int(index) for index in re.findall(r' id="frame-(\d+)"', body)), default=0)
+
+    def mark(match: re.Match[str]) -> str:
+        hidden = "" if int(match[1]) == last else ' display="none"'
+        return f' data-frame="{match[1]}"{hidden}'
+
+    return re.sub(r' id="frame-(\d+)"', mark, body)
 
 
 def with_own_ids(body: str) -> str:

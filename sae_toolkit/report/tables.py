@@ -10,7 +10,8 @@ from sae_toolkit.report.headlines import Headline, best_opponent, label, present
 from sae_toolkit.report.numbers import readable, readable_interval, readable_setting
 from sae_toolkit.report.report import Report
 
-ROLE_ORDER = ("ceiling", "SAE", "opponent", "floor")
+OURS = "SAE"
+ROLE_ORDER = ("ceiling", OURS, "opponent", "floor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,16 +55,18 @@ def ladder(report: Report) -> tuple[list[Headline], list[LadderRow]]:
     """Columns and rows of the control table, from what is known to what is chance; empty without controls."""
     if not report.controls:
         return [], []
-    columns = present_headlines(report.controls)
+    columns = present_headlines(report.controls, report.headlines)
     first = columns[0].name if columns else ""
-    roles = {s.sae: "SAE" for s in report.scores} | {c.sae: c.role for c in report.controls}
+    ours = OURS if report.saes else "measured"
+    roles = {s.sae: ours for s in report.scores} | {c.sae: c.role for c in report.controls}
     measured: list[NamedScore | ControlScore] = [*report.scores, *report.controls]
     values = {(score.sae, score.name): score for score in measured}
 
     def rank(sae: str) -> tuple[int, float]:
         found = values.get((sae, first))
         known = found is not None and isfinite(found.score.value)
-        return ROLE_ORDER.index(roles[sae]), -found.score.value if found is not None and known else float("inf")
+        role = ROLE_ORDER.index(OURS if roles[sae] == ours else roles[sae])
+        return role, -found.score.value if found is not None and known else float("inf")
 
     best = {headline.name: best_opponent(headline, report.controls) for headline in columns}
     return columns, [
@@ -85,7 +88,7 @@ def ladder_cell(found: NamedScore | ControlScore | None, best: ControlScore | No
 
 
 def score_rows(report: Report) -> list[ScoreRow]:
-    """Every score of every SAE."""
+    """Every score of everything but the controls."""
     return [score_row(named) for named in report.scores]
 
 
@@ -135,7 +138,7 @@ def expectation_rows(report: Report) -> list[dict[str, Any]]:
     for expectation, result in report.check_expected():
         rows.append(
             {
-                "label": label(expectation.score),
+                "label": label(expectation.score, report.headlines),
                 "name": expectation.score,
                 "sae": expectation.sae,
                 "asked": asked(expectation),

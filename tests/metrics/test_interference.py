@@ -1,57 +1,32 @@
-from math import cos, pi, sin, sqrt
-
 import pytest
 import torch
+from polytopes import CORNERS, tetrahedron
 
 from sae_toolkit.metrics.interference import (
-    feature_dimensionality,
-    interference_of_features,
+    dimensionality_of_rows,
+    interference_of_rows,
     interference_scores,
 )
 
 
-def polygon(n):
-    return torch.tensor([[cos(2 * pi * i / n), sin(2 * pi * i / n)] for i in range(n)], dtype=torch.float64)
-
-
-TETRAHEDRON = torch.tensor([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=torch.float64) / sqrt(3)
-
-
-def square_antiprism():
-    """Two squares turned by 45 degrees; at z^2 = 1/3 the frame is tight, so that all D_i = 3/8."""
-    z, r = sqrt(1 / 3), sqrt(2 / 3)
-    rows = [[r * cos(pi * i / 2), r * sin(pi * i / 2), z] for i in range(4)]
-    rows += [[r * cos(pi * i / 2 + pi / 4), r * sin(pi * i / 2 + pi / 4), -z] for i in range(4)]
-    return torch.tensor(rows, dtype=torch.float64)
-
-
-@pytest.mark.parametrize(
-    ("W", "expected"),
-    [
-        (polygon(3), 2 / 3),
-        (torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), 1 / 2),
-        (polygon(5), 2 / 5),
-        (TETRAHEDRON, 3 / 4),
-        (square_antiprism(), 3 / 8),
-        (torch.eye(4), 1.0),
-    ],
-)
-def test_dimensionality_of_polytopes(W, expected):
-    assert feature_dimensionality(1.16 * W).tolist() == pytest.approx([expected] * len(W), abs=1e-6)
+@pytest.mark.parametrize("name", CORNERS)
+def test_dimensionality_of_polytopes(name):
+    corners, share = CORNERS[name]
+    assert dimensionality_of_rows(1.16 * corners).tolist() == pytest.approx([share] * len(corners), abs=1e-6)
 
 
 def test_a_feature_without_norm_has_no_dimension():
-    assert feature_dimensionality(torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist() == [1.0, 0.0]
+    assert dimensionality_of_rows(torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist() == [1.0, 0.0]
 
 
 def test_interference_is_squared_off_diagonal_and_unit_row():
     # hat W_0 = (1, 0): (W_1 . hat W_0)^2 = 9; hat W_1 = (.6, .8): (2 * .6)^2 = 1.44
     W = torch.tensor([[2.0, 0.0], [3.0, 4.0]])
-    assert interference_of_features(W).tolist() == pytest.approx([9.0, 1.44])
+    assert interference_of_rows(W).tolist() == pytest.approx([9.0, 1.44])
 
 
 def test_scores_of_an_equiangular_frame_meet_the_welch_bound():
-    scores = {name: score.value for name, score in interference_scores(TETRAHEDRON).items()}
+    scores = {name: score.value for name, score in interference_scores(tetrahedron()).items()}
     assert scores["decoder_coherence"] == pytest.approx(1 / 3)
     assert scores["decoder_mean_abs_cosine"] == pytest.approx(1 / 3)
     assert scores["decoder_mean_squared_cosine"] == pytest.approx(1 / 9)

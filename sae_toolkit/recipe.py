@@ -1,4 +1,4 @@
-"""Finding, loading and checking recipes: Python files with a claim, a `Config`, a `SMOKE` config and `main`."""
+"""Finding, loading and checking recipes: Python files with a claim, configs, what they build, and `main`."""
 
 import difflib
 import importlib.util
@@ -10,6 +10,8 @@ from typing import Any
 
 from sae_toolkit.config import seed_of, with_seed
 
+PARTS = ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "make_source", "make_saes", "main")
+"""What every recipe defines; `main` uses the two functions before it, and so does `sae-toolkit plan`."""
 PACKAGED = Path(__file__).parent / "recipes"
 """Inside an installed wheel."""
 CHECKOUT = Path(__file__).parent.parent / "recipes"
@@ -31,6 +33,11 @@ class Recipe:
 
     def config(self, *, smoke: bool) -> Any:
         return self.module.SMOKE if smoke else self.module.Config()
+
+    @property
+    def leave_out(self) -> tuple[str, ...]:
+        """Floors that `main` does without: the recipe's `LEAVE_OUT`, where it defines one."""
+        return tuple(vars(self.module).get("LEAVE_OUT", ()))
 
     def expectations(self, config: Any) -> tuple[Any, ...]:
         """The published expected numbers for this config; they hold for any seed, and for no other change."""
@@ -70,7 +77,7 @@ def load_recipe(name_or_file: str) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
-    missing = [part for part in ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "main") if part not in vars(module)]
+    missing = [part for part in PARTS if part not in vars(module)]
     if missing:
         raise ValueError(f"{path} is no recipe: it lacks {', '.join(missing)}. Copy one with `sae-toolkit copy`.")
     return Recipe(path.stem, path, module)

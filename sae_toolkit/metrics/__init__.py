@@ -27,6 +27,7 @@ from .leakage import Leakage as Leakage
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
 from .metric import Metric as Metric
+from .model_loss import ModelLoss as ModelLoss
 from .probe import linear_probe as linear_probe
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery

@@ -36,6 +36,7 @@ def read_report(path: Path) -> Report:
             ],
             history=data["history"],
             figures=[FigurePanel(**figure) for figure in data["figures"]],
+            excluded=facts["excluded"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"read_report: {folder} holds no report of this version of the toolkit: {error}.") from error

@@ -25,13 +25,7 @@ class Config:
     text: TextConfig = TextConfig(path="Skylion007/openwebtext@refs/convert/parquet")
     """What it reads: a hub data set or local files; path None: generated sentences, written into the run's folder."""
     activations: TransformerSource.Config = TransformerSource.Config(
-        hooks=(
-            "blocks.2.hook_resid_pre",
-            "blocks.4.hook_resid_pre",
-            "blocks.6.hook_resid_pre",
-            "blocks.8.hook_resid_pre",
-            "blocks.10.hook_resid_pre",
-        ),
+        hooks=tuple(f"blocks.{layer}.hook_resid_pre" for layer in (2, 4, 6, 8, 10)),
         shuffle_buffer="4 GB",
     )
     """Where it is read, and which tokens count."""

@@ -11,6 +11,7 @@ random weights, because speed does not depend on them.
 """
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 ROWS, CONTEXT = 32, 128
 
 
-class Stop(Exception):  # noqa: N818
+class Stop(Exception):
     pass
 
 
@@ -42,10 +43,8 @@ def bare_forward(folder, layer, dtype):
     def run(batches):
         started = time.perf_counter()
         for tokens in batches:
-            try:
+            with contextlib.suppress(Stop):
                 model(tokens, use_cache=False)
-            except Stop:
-                pass
         return time.perf_counter() - started
 
     return run

@@ -14,6 +14,7 @@ MAY_IMPORT = {
     "config": set(),
     "atomic_write": set(),
     "sealed_files": set(),
+    "differences": set(),
     "ground_truth": set(),
     "activations": {"ground_truth"},
     "saes": set(),
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report", "plan", "cache_command"},
 }
 """Which parts of the package each part may import; the four foundation files on top are open to all."""
-FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files"}
+FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files", "differences"}
 TALKS_TO_THE_USER = {"loggers.py", "cli.py", "cache_command.py"}
 
 

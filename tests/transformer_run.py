@@ -1,4 +1,4 @@
-"""A small run on a language model in a process of its own: `python transformer_run.py MODEL TEXT RUN CACHE RESUME STOP`.
+"""A small run on a language model, a process of its own: `python transformer_run.py MODEL TEXT RUN CACHE RESUME STOP`.
 
 CACHE is a folder of stored activations or "live"; RESUME is "resume" or "new"; after STOP checkpoints the process kills
 itself with SIGKILL (0: never). Prints the SHA-256 of the weights.

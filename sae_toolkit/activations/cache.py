@@ -16,7 +16,6 @@ from sae_toolkit.activations.cache_files import (
     SCHEMA_VERSION,
     SPLITS,
     damage,
-    differences,
     file_sha256,
     group_sizes,
     groups_in_order,
@@ -37,6 +36,7 @@ from sae_toolkit.activations.shuffle import (
     windows_of_pass,
 )
 from sae_toolkit.activations.source import ActivationSource, Split
+from sae_toolkit.differences import differences, without_labels
 from sae_toolkit.sealed_files import read_sealed
 
 
@@ -165,9 +165,9 @@ class CachedSource(ActivationSource, GroupReader):
         )
 
     def check_against(self, source: ActivationSource) -> None:
-        """Refuses a cache that was made from something else than this source: model, text, sites or exclusions."""
+        """Refuses a cache made from something else than this source; what model and text are called is no matter."""
         described = json.loads(json.dumps(source.describe()))
-        found = differences(self.index["source"], described)
+        found = differences(without_labels(self.index["source"]), without_labels(described))
         found += differences(self.index["sites"], sites_in_order(source), "sites")
         found += differences(self.max_group_samples, as_reader(source).max_group_samples, "max_group_samples")
         if found:

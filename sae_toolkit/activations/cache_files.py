@@ -132,15 +132,3 @@ def damage(folder: Path, shard: Mapping[str, Any], *, every_byte: bool) -> str |
     if every_byte and file_sha256(path) != shard["sha256"]:
         return f"{path} is damaged: it was changed since it was written (its sha256 does not fit)"
     return None
-
-
-def differences(stored: Any, live: Any, path: str = "") -> list[str]:
-    """Every leaf at which two JSON-like values differ, as 'path: stored x, live y'."""
-    if isinstance(stored, Mapping) and isinstance(live, Mapping):
-        keys = list(dict.fromkeys([*stored, *live]))
-        pairs = [(f"{path}.{key}".lstrip("."), stored.get(key), live.get(key)) for key in keys]
-    elif isinstance(stored, list) and isinstance(live, list) and len(stored) == len(live):
-        pairs = [(f"{path}[{i}]", a, b) for i, (a, b) in enumerate(zip(stored, live, strict=True))]
-    else:
-        return [] if stored == live else [f"{path}: stored {stored!r}, live {live!r}"]
-    return [line for name, a, b in pairs for line in differences(a, b, name)]

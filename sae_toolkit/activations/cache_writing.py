@@ -18,7 +18,6 @@ from sae_toolkit.activations.cache_files import (
     SCHEMA_VERSION,
     SPLITS,
     damage,
-    differences,
     group_sizes,
     groups_in_order,
     plan_windows,
@@ -29,6 +28,7 @@ from sae_toolkit.activations.cache_files import (
 from sae_toolkit.activations.shuffle import GroupReader
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.atomic_write import UNFINISHED, atomic_write_text
+from sae_toolkit.differences import differences, without_labels
 from sae_toolkit.sealed_files import read_sealed, sealed
 
 Log = Callable[[dict[str, Any]], None]
@@ -93,7 +93,9 @@ def refuse_foreign_folder(folder: Path) -> None:
 
 def refuse_other(folder: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """A folder keeps the cache that was begun in it; another one is a ValueError with the differences."""
-    found = [line for key in asked for line in differences(stored.get(key), asked[key], key)]
+    found = [
+        line for key in asked for line in differences(without_labels(stored.get(key)), without_labels(asked[key]), key)
+    ]
     if found:
         more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
         raise ValueError(

@@ -32,7 +32,7 @@ def take_fingerprint(model: LanguageModel, hook: str, *, context_length: int) ->
             "check its weights."
         )
     return {
-        "model": model.name,
+        "name": model.name,
         "weights_sha256": model.weights_sha256,
         "hook": hook,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -75,7 +75,7 @@ def check_fingerprint(
 def check_activations(saved: Mapping[str, Any], new: Mapping[str, Any], allow: Collection[str]) -> None:
     """Compares the sketches; where they differ, names what differs most likely."""
     if saved["d"] != new["d"]:
-        raise ValueError(f"check_fingerprint: the SAE reads vectors of d={saved['d']}, {new['model']} has {new['d']}.")
+        raise ValueError(f"check_fingerprint: the SAE reads vectors of d={saved['d']}, {new['name']} has {new['d']}.")
     before, after = (torch.tensor(fingerprint["sketch"], dtype=torch.float64) for fingerprint in (saved, new))
     tolerance = max(TOLERANCE[saved["dtype"]], TOLERANCE[new["dtype"]])
     if float((after - before).norm()) <= tolerance * float(before.norm()):
@@ -84,15 +84,15 @@ def check_activations(saved: Mapping[str, Any], new: Mapping[str, Any], allow: C
     factor = float((before @ after) / before.square().sum())
     if float((after - factor * before).norm()) <= tolerance * float(after.norm()):
         raise ValueError(
-            f"check_fingerprint: the activations of {new['model']} are {factor:.4g} times those the SAE was trained "
+            f"check_fingerprint: the activations of {new['name']} are {factor:.4g} times those the SAE was trained "
             "on. Give the model's activations as they are, unscaled."
         )
     if "weights" in allow:
         return
     raise ValueError(
-        f"check_fingerprint: {new['model']} has other weights than the model the SAE was trained on: "
-        f"{saved['model']} (sha256 {saved['weights_sha256'][:12]}) then, {new['model']} "
-        f"(sha256 {new['weights_sha256'][:12]}) now. Load {saved['model']}, or pass allow=('weights',) if it is meant "
+        f"check_fingerprint: {new['name']} has other weights than the model the SAE was trained on: "
+        f"{saved['name']} (sha256 {saved['weights_sha256'][:12]}) then, {new['name']} "
+        f"(sha256 {new['weights_sha256'][:12]}) now. Load {saved['name']}, or pass allow=('weights',) if it is meant "
         "(a finetuned model)."
     )
 
@@ -103,12 +103,12 @@ def refuse_centred(saved: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         return
     if new["largest_mean"] < CENTRED and saved["largest_mean"] > RAW_MEAN:
         raise ValueError(
-            f"check_fingerprint: the activations of {new['model']} are centred (mean 0 over d), the SAE was trained on "
+            f"check_fingerprint: the activations of {new['name']} are centred (mean 0 over d), the SAE was trained on "
             "raw ones. Load the model without centred weights (no compatibility mode, no process_weights)."
         )
     if saved["largest_mean"] < CENTRED and new["largest_mean"] > RAW_MEAN:
         raise ValueError(
-            f"check_fingerprint: the SAE was trained on centred activations (mean 0 over d), those of {new['model']} "
+            f"check_fingerprint: the SAE was trained on centred activations (mean 0 over d), those of {new['name']} "
             "are raw. Train the SAE on raw activations."
         )
 

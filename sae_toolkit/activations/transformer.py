@@ -24,6 +24,7 @@ from sae_toolkit.activations.shuffle import (
 from sae_toolkit.activations.source import Replacement, SplicingSource, Split, TokenLosses
 from sae_toolkit.activations.splicing import spliced_losses
 from sae_toolkit.activations.text import Text
+from sae_toolkit.differences import without_labels
 
 MAX_LOGITS = 2**25
 """Logits in memory at a time while losses are computed: 128 MB each for clean, spliced and their difference."""
@@ -172,8 +173,8 @@ class TransformerSource(SplicingSource, GroupReader):
         return next(iter(self.widths))
 
     def content_sha256(self) -> str:
-        """One hash for everything that decides the activations."""
-        return hashlib.sha256(json.dumps(self.describe()).encode()).hexdigest()
+        """One hash for everything that decides the activations; where model and text lie does not."""
+        return hashlib.sha256(json.dumps(without_labels(self.describe())).encode()).hexdigest()
 
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         """Model and text are there once the source is built; the buffer fills with the first blocks of a stream."""

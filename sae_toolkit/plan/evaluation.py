@@ -72,7 +72,6 @@ def evaluation_memory(
         kept = (n_controls(source, leave_out) + len(group)) * kept_by_metrics(source, first, n_samples)
         moments += [
             held + building,
-            held + min(building, NOT_RETURNED) + calibrating_untrained(first),
             held + kept + scoring(source, first, n_samples),
         ]
         if isinstance(source, SuperpositionSource):
@@ -116,11 +115,6 @@ def building_floors(size: SAESize, leave_out: Collection[str]) -> int:
         0 if "floor/kmeans" in leave_out else kmeans,
         0 if "floor/ica" in leave_out else ica,
     )
-
-
-def calibrating_untrained(size: SAESize) -> int:
-    """The untrained SAE's threshold, from pre-activations of the whole sample and what topk sorts: value and place."""
-    return CONTROL_SAMPLES * size.d_sae * (FLOAT + 16) if size.calibrates else 0
 
 
 def scoring(source: ActivationSource, size: SAESize, n_samples: int) -> int:

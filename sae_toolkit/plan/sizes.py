@@ -27,8 +27,6 @@ class SAESize(NamedTuple):
     moments: int
     """Adam's two running means."""
     device: str
-    calibrates: bool
-    """Whether `calibrate_` computes anything."""
 
 
 class WithoutMemory(TorchFunctionMode):
@@ -91,5 +89,4 @@ def size_of(sae: AbstractSAE, device: str, k_of_others: int) -> SAESize:
         gradients=parameters,
         moments=2 * parameters,
         device=device,
-        calibrates=type(sae).calibrate_ is not AbstractSAE.calibrate_,
     )

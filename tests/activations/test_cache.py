@@ -302,9 +302,9 @@ def test_a_whole_cache_is_kept(tmp_path):
 @pytest.mark.parametrize(
     ("source", "changes", "message"),
     [
-        (LiveSource(scale=2.0), {}, r"source\.model\.scale: stored 1\.0, live 2\.0"),
-        (LiveSource(text="b"), {}, r"source\.text: stored 'a', live 'b'"),
-        (LiveSource(), {"dtype": "float16"}, "dtype: stored 'float32', live 'float16'"),
+        (LiveSource(scale=2.0), {}, r"source\.model\.scale: saved 1\.0, asked 2\.0"),
+        (LiveSource(text="b"), {}, r"source\.text: saved 'a', asked 'b'"),
+        (LiveSource(), {"dtype": "float16"}, "dtype: saved 'float32', asked 'float16'"),
     ],
 )
 def test_a_folder_with_another_cache_is_refused(finished, source, changes, message, tmp_path):
@@ -344,16 +344,16 @@ def test_too_little_disk_is_refused_before_anything_is_written(tmp_path, monkeyp
 def test_a_stale_cache_is_refused_with_the_difference(tmp_path):
     cached = build(tmp_path)
     cached.check_against(LiveSource())
-    with pytest.raises(ValueError, match=r"stale.*model\.scale: stored 1\.0, live 3\.0"):
+    with pytest.raises(ValueError, match=r"stale.*model\.scale: saved 1\.0, asked 3\.0"):
         cached.check_against(LiveSource(scale=3.0))
 
 
 def test_sites_in_another_order_are_stale(tmp_path):
     cached = build(tmp_path)
     swapped = LiveSource(sites={"late": 4, "early": 2})
-    with pytest.raises(ValueError, match=r"sites\[0\]\[0\]: stored 'early', live 'late'"):
+    with pytest.raises(ValueError, match=r"sites\[0\]\[0\]: saved 'early', asked 'late'"):
         cached.check_against(swapped)
-    with pytest.raises(ValueError, match=r"sites\[0\]\[0\]: stored 'early', live 'late'"):
+    with pytest.raises(ValueError, match=r"sites\[0\]\[0\]: saved 'early', asked 'late'"):
         build(tmp_path, swapped)
 
 

@@ -46,7 +46,7 @@ def centred():
 
 def test_it_holds_who_and_what():
     fingerprint = saved()
-    assert fingerprint["model"] == str(tiny_model_folder())
+    assert fingerprint["name"] == str(tiny_model_folder())
     assert fingerprint["weights_sha256"] == tiny_model().weights_sha256
     assert (fingerprint["hook"], fingerprint["dtype"], fingerprint["context_length"]) == (HOOK, "float32", 32)
     assert fingerprint["d"] == 32

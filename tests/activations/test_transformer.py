@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from sae_toolkit import BatchTopKSAE, TrainConfig, evaluate, train
@@ -152,8 +153,6 @@ def test_tokens_of_extreme_norm_can_be_left_out():
 
 def word_tokenizer(*, bos, eos, pad=None):
     """Numbers as words; the special tokens get the ids they are given."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
     special = {name: token for name, token in {"bos": bos, "eos": eos, "pad": pad}.items() if token is not None}
     words = {f"w{i}": i for i in range(200) if i not in special.values()}
     vocabulary = words | {f"<{i}>": i for i in set(special.values())}
@@ -224,7 +223,7 @@ def test_an_unknown_hook_names_the_nearest():
 
 
 def test_a_layer_out_of_range_says_how_many_there_are():
-    with pytest.raises(ValueError, match="2 layers|n_layers=2|0 to 1"):
+    with pytest.raises(ValueError, match="n_layers=2"):
         source(hooks=("blocks.7.hook_resid_pre",))
 
 
@@ -234,18 +233,16 @@ def test_rows_longer_than_the_model_reads_are_refused():
 
 
 def test_a_buffer_smaller_than_one_forward_pass_is_refused():
-    with pytest.raises(ValueError, match="shuffle_buffer|buffer"):
+    with pytest.raises(ValueError, match="shuffle buffer of 10"):
         source(shuffle_buffer="10 tokens").stream(4, seed=0, split="train")
 
 
 def test_a_tokenizer_of_another_model_is_refused():
-    with pytest.raises(ValueError, match="vocabulary|token id"):
+    with pytest.raises(ValueError, match="Tokenizer and model do not match"):
         next(source([" ".join(["w5"] * 400)] * 40, big_tokenizer()).stream(4, seed=0, split="train"))
 
 
 def big_tokenizer():
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
     inner = Tokenizer(models.WordLevel({f"w{i}": 100_000 + i for i in range(10)}, unk_token="w0"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=inner)

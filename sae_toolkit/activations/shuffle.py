@@ -199,7 +199,8 @@ class ShuffledStream(ActivationStream):
             raise StopIteration
         if self.split == "eval":
             self.block_with_samples(excluded)  # groups that keep nothing at the end go with the last batch
-        columns: dict[str, Any] = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        joined = pieces[0] if len(pieces) == 1 else {name: torch.cat([p[name] for p in pieces]) for name in pieces[0]}
+        columns: dict[str, Any] = joined
         return ActivationBatch(**columns, excluded=dict(excluded))
 
     def block_with_samples(self, excluded: Counter[str]) -> Block | None:

@@ -114,7 +114,7 @@ class TransformerSource(SplicingSource, GroupReader):
         rows = window.rows(torch.arange(group, window.n_rows, n_groups))
         captured = self.model.capture(rows.tokens, self.config.hooks)
         return GroupRows(
-            activations=torch.cat([captured[hook].flatten(0, 1).float() for hook in self.widths], dim=1),
+            activations=side_by_side([captured[hook].flatten(0, 1).float() for hook in self.widths]),
             token_ids=rows.tokens.flatten(),
             positions=torch.arange(rows.tokens.shape[1]).repeat(len(rows.tokens)),
             document_ids=rows.document_ids.flatten(),
@@ -201,6 +201,11 @@ class TransformerSource(SplicingSource, GroupReader):
             "max_norm_ratio": self.config.max_norm_ratio,
             "fingerprints": {hook: dict(fingerprint) for hook, fingerprint in self.fingerprints.items()},
         }
+
+
+def side_by_side(columns: list[Float[Tensor, "n _"]]) -> Float[Tensor, "n d_in"]:
+    """All columns in one matrix; a single one is not copied."""
+    return columns[0] if len(columns) == 1 else torch.cat(columns, dim=1)
 
 
 def boot_bridge(name: str, hf_model: Any, tokenizer: Any, *, device: torch.device, dtype: torch.dtype) -> Any:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sae_toolkit import BatchTopKSAE, TopKSAE, TrainConfig, train
-from sae_toolkit.activations import ArraySource, SuperpositionSource
+from sae_toolkit import AbstractSAE, BatchTopKSAE, TopKSAE, TrainConfig, train
+from sae_toolkit.activations import ActivationSource, ArraySource, SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a
 from sae_toolkit.metrics import score_with_controls
 from sae_toolkit.report import Expectation, Report, build_report
@@ -43,19 +43,30 @@ class Config:
 SMOKE = Config(train=TrainConfig(n_samples=100_000, batch_size=256), d_sae=128, k=(8,), eval_samples=3_000)
 
 
-def main(config: Config, run: RunFolder) -> Report:
-    """Trains two SAEs per k in one pass over the file."""
+def make_source(config: Config, run: RunFolder) -> ArraySource:
+    """The file."""
     rows = ArraySource.Config(
         eval_share=config.eval_share,
         exclude_positions=config.exclude_positions,
         exclude_token_ids=config.exclude_token_ids,
     )
-    source = ArraySource.from_file(config.path or write_example(run), config=rows)
-    saes = {}
+    return ArraySource.from_file(config.path or write_example(run), config=rows)
+
+
+def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
+    """A TopK and a BatchTopK SAE of every sparsity."""
+    saes: dict[str, AbstractSAE] = {}
     for k in config.k:
         size = {"d_in": source.d_in, "d_sae": config.d_sae, "k": k}
         saes[f"TopK k={k}"] = TopKSAE(TopKSAE.Config(**size), seed=config.train.seed)
         saes[f"BatchTopK k={k}"] = BatchTopKSAE(BatchTopKSAE.Config(**size), seed=config.train.seed)
+    return saes
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """Trains two SAEs per k in one pass over the file."""
+    source = make_source(config, run)
+    saes = make_saes(config, source)
     train(saes, source, config.train, **run.training())
     ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.train.seed)
     return build_report(config, run, saes, source, ladder)

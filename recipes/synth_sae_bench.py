@@ -10,8 +10,8 @@ benchmark's own definitions carry the prefix `saelens_`; published at L0 25: Bat
 
 from dataclasses import dataclass, replace
 
-from sae_toolkit import BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
-from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit.activations import ActivationSource, SuperpositionSource
 from sae_toolkit.ground_truth import SynthSAEBenchConfig, synth_sae_bench
 from sae_toolkit.metrics import score_with_controls
 from sae_toolkit.report import Expectation, Report, build_report
@@ -38,6 +38,7 @@ class Config:
     """Where the SAEs are trained: "cpu" or "cuda"."""
 
 
+LEAVE_OUT = ("floor/ica",)
 SMALL_WORLD = SynthSAEBenchConfig(n_features=1000, d_in=64, n_roots=8)
 SMOKE = Config(
     world=SMALL_WORLD,
@@ -48,20 +49,31 @@ SMOKE = Config(
 )
 
 
+def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
+    """The benchmark's world."""
+    return SuperpositionSource(synth_sae_bench(config.world))
+
+
+def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
+    """One SAE of each variant."""
+    size = {"d_in": source.d_in, "d_sae": config.d_sae}
+    saes: dict[str, AbstractSAE] = {
+        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(**size, k=config.k), seed=config.train.seed),
+        "TopK": TopKSAE(TopKSAE.Config(**size, k=config.k), seed=config.train.seed),
+        "ReLU": ReluSAE(ReluSAE.Config(**size), seed=config.train.seed),
+    }
+    return {name: sae.to(config.device) for name, sae in saes.items()}
+
+
 def main(config: Config, run: RunFolder) -> Report:
     """Trains the three SAEs in one pass; ICA is left out, it takes hours in 768 dimensions."""
-    source = SuperpositionSource(synth_sae_bench(config.world))
-    size = {"d_in": source.d_in, "d_sae": config.d_sae}
-    saes = {
-        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(**size, k=config.k), seed=config.train.seed).to(config.device),
-        "TopK": TopKSAE(TopKSAE.Config(**size, k=config.k), seed=config.train.seed).to(config.device),
-        "ReLU": ReluSAE(ReluSAE.Config(**size), seed=config.train.seed).to(config.device),
-    }
+    source = make_source(config, run)
+    saes = make_saes(config, source)
     learning = {"ReLU": replace(config.train.learning, target_l0=float(config.k))}
     every = max(1, config.train.n_samples // 10)
     train(saes, source, config.train, learning=learning, **run.training(checkpoint_every_samples=every))
     ladder = score_with_controls(
-        saes, source, n_samples=config.eval_samples, seed=config.train.seed, leave_out=("floor/ica",)
+        saes, source, n_samples=config.eval_samples, seed=config.train.seed, leave_out=LEAVE_OUT
     )
     return build_report(config, run, saes, source, ladder)
 

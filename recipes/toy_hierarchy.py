@@ -9,8 +9,8 @@ L0 1.44. A BatchTopK SAE with k=1 lets the children's latents speak for the sile
 
 from dataclasses import dataclass
 
-from sae_toolkit import BatchTopKSAE, TrainConfig, train
-from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit import AbstractSAE, BatchTopKSAE, TrainConfig, train
+from sae_toolkit.activations import ActivationSource, SuperpositionSource
 from sae_toolkit.ground_truth import hierarchical_world
 from sae_toolkit.metrics import score_with_controls
 from sae_toolkit.report import Expectation, Report, build_report
@@ -34,15 +34,25 @@ class Config:
 SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), k=(1, 2), eval_samples=5_000)
 
 
-def main(config: Config, run: RunFolder) -> Report:
-    """Trains one SAE per k in one pass and measures absorption on held-out samples."""
-    source = SuperpositionSource(hierarchical_world(config.train.seed))
-    saes = {
+def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
+    """The hierarchical world."""
+    return SuperpositionSource(hierarchical_world(config.train.seed))
+
+
+def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
+    """One SAE per k."""
+    return {
         f"BatchTopK k={k}": BatchTopKSAE(
             BatchTopKSAE.Config(d_in=source.d_in, d_sae=config.d_sae, k=k), seed=config.train.seed
         )
         for k in config.k
     }
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """Trains one SAE per k in one pass and measures absorption on held-out samples."""
+    source = make_source(config, run)
+    saes = make_saes(config, source)
     train(saes, source, config.train, **run.training())
     ladder = score_with_controls(saes, source, n_samples=config.eval_samples, seed=config.train.seed)
     return build_report(config, run, saes, source, ladder)

@@ -8,12 +8,11 @@ Mean matched cosine over 5 seeds: A .996 (TopK), .997 (BatchTopK), .996 (ReLU); 
     sae-toolkit run toy_superposition --output runs/B --world B --n_seeds 5
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE, TrainConfig, train
-from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit.activations import ActivationSource, SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a, dataset_b
 from sae_toolkit.metrics import over_seeds, score_with_controls
 from sae_toolkit.report import Expectation, Report, build_report
@@ -44,28 +43,36 @@ SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), eval_sample
 WORLDS = {"A": (dataset_a, 6), "B": (dataset_b, 8)}
 
 
+def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
+    """The world of one seed."""
+    build_world, _ = WORLDS[config.world]
+    return SuperpositionSource(build_world(config.train.seed))
+
+
+def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
+    """One SAE of each variant, of one seed."""
+    _, k = WORLDS[config.world]
+    size, seed = {"d_in": source.d_in, "d_sae": config.d_sae}, config.train.seed
+    return {
+        "TopK": TopKSAE(TopKSAE.Config(**size, k=k), seed=seed),
+        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(**size, k=k), seed=seed),
+        "ReLU": ReluSAE(ReluSAE.Config(**size), seed=seed),
+    }
+
+
 def main(config: Config, run: RunFolder) -> Report:
     """Trains and scores once per seed; the figures show the last seed."""
-    build_world, k = WORLDS[config.world]
+    _, k = WORLDS[config.world]
+    learning = {"ReLU": replace(config.train.learning, target_l0=float(k))}
     ladders = []
     for seed in range(config.train.seed, config.train.seed + config.n_seeds):
-        source = SuperpositionSource(build_world(seed))
         part = run if config.n_seeds == 1 else run.part(f"seed_{seed}")
-        saes = make_saes(source.d_in, config.d_sae, k, seed)
-        learning = {"ReLU": replace(config.train.learning, target_l0=float(k))}
-        setup = replace(config.train, seed=seed)
-        train(saes, source, setup, learning=learning, **part.training())
+        seeded = replace(config, train=replace(config.train, seed=seed))
+        source = make_source(seeded, part)
+        saes = make_saes(seeded, source)
+        train(saes, source, seeded.train, learning=learning, **part.training())
         ladders.append(score_with_controls(saes, source, n_samples=config.eval_samples, seed=seed))
     return build_report(config, part, saes, source, over_seeds(ladders))
-
-
-def make_saes(d_in: int, d_sae: int, k: int, seed: int) -> Mapping[str, AbstractSAE]:
-    """One SAE of each variant."""
-    return {
-        "TopK": TopKSAE(TopKSAE.Config(d_in=d_in, d_sae=d_sae, k=k), seed=seed),
-        "BatchTopK": BatchTopKSAE(BatchTopKSAE.Config(d_in=d_in, d_sae=d_sae, k=k), seed=seed),
-        "ReLU": ReluSAE(ReluSAE.Config(d_in=d_in, d_sae=d_sae), seed=seed),
-    }
 
 
 EXPECTED = (

@@ -5,6 +5,7 @@ from .activations import ActivationSource as ActivationSource
 from .activations import ActivationStream as ActivationStream
 from .activations import ArraySource as ArraySource
 from .activations import SuperpositionSource as SuperpositionSource
+from .attach import attach as attach
 from .checkpoint import Checkpoints as Checkpoints
 from .checkpoint import load as load
 from .checkpoint import save as save

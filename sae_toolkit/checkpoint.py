@@ -10,7 +10,6 @@ A folder appears whole or not at all; a file that was cut or changed is refused 
 """
 
 import hashlib
-import json
 import os
 import re
 import shutil
@@ -29,6 +28,7 @@ from torch import Tensor
 from sae_toolkit import config as configs
 from sae_toolkit.atomic_write import UNFINISHED, atomic_folder
 from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.sealed_files import checked_bytes, file_stamp, read_sealed, sealed
 from sae_toolkit.training.snapshot import CheckpointKeeper, TrainingSnapshot
 
 SCHEMA_VERSION = 1
@@ -73,12 +73,21 @@ def load(path_or_hub_id: str | Path) -> AbstractSAE:
     A hub id is `owner/repository` or `owner/repository/folder/inside`. Anything incomplete, changed or unknown is a
     ValueError that names it.
     """
+    return read_sae(sae_folder(path_or_hub_id))
+
+
+def read_provenance(path_or_hub_id: str | Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of a saved SAE, found as by `load`, and the account of its training that was saved with it."""
+    folder = sae_folder(path_or_hub_id)
+    return folder, dict(read_sealed(folder / SAE_FILE, SCHEMA_VERSION).get("provenance", {}))
+
+
+def sae_folder(path_or_hub_id: str | Path) -> Path:
+    """The folder that holds one SAE's two files."""
     folder = Path(path_or_hub_id)
     if not str(path_or_hub_id) or not os.path.exists(folder):  # unlike Path.exists, False for an impossible path
         folder = hub_folder(str(path_or_hub_id))
-    if not (folder / SAE_FILE).exists():
-        folder = only_sae_below(folder)
-    return read_sae(folder)
+    return folder if (folder / SAE_FILE).exists() else only_sae_below(folder)
 
 
 def write_sae(sae: AbstractSAE, folder: Path, provenance: Mapping[str, Any]) -> None:
@@ -99,7 +108,7 @@ def write_sae(sae: AbstractSAE, folder: Path, provenance: Mapping[str, Any]) -> 
 
 def read_sae(folder: Path) -> AbstractSAE:
     """One SAE from its folder, every byte of its weights checked."""
-    description = read_json(folder / SAE_FILE)
+    description = read_sealed(folder / SAE_FILE, SCHEMA_VERSION)
     for key in ("variant", "module", "config", "weights"):
         if key not in description:
             raise ValueError(f"{folder / SAE_FILE}: {key!r} is missing, so this is no complete SAE description.")
@@ -226,7 +235,7 @@ def write_run_file(snapshot: TrainingSnapshot, folder: Path) -> None:
 
 def read_snapshot(folder: Path) -> TrainingSnapshot:
     """A saved run, every file checked before anything of it is used."""
-    run = read_json(folder / RUN_FILE)
+    run = read_sealed(folder / RUN_FILE, SCHEMA_VERSION)
     contents = {name: checked_bytes(folder / name, stamp) for name, stamp in run["files"].items()}
     names = list(run["setup"]["saes"])
     return TrainingSnapshot(
@@ -236,50 +245,6 @@ def read_snapshot(folder: Path) -> TrainingSnapshot:
         weights={name: tensors_from_bytes(contents[f"saes/{name}/{WEIGHTS_FILE}"]) for name in names},
         learners={name: tensors_from_bytes(contents[f"learners/{name}.safetensors"]) for name in names},
     )
-
-
-def sealed(contents: Mapping[str, Any]) -> str:
-    """JSON with its own SHA-256 as last entry: a changed digit in a config would otherwise load as another SAE."""
-    seal = hashlib.sha256(json.dumps(contents).encode()).hexdigest()
-    # No newline at the end: the closing brace is the last byte, so no truncated file parses.
-    return json.dumps({**contents, "sha256": seal}, indent=1)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of ours, refused when it is missing, cut, changed or of another schema version."""
-    try:
-        text = path.read_bytes().decode("utf-8")
-        contents = json.loads(text)
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} does not exist, so {path.parent} is no checkpoint.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged (not complete JSON): {error}") from error
-    found = contents.get("schema_version") if isinstance(contents, dict) else None
-    if found != SCHEMA_VERSION:
-        raise ValueError(
-            f"{path}: schema version {found!r} found, but this version of the toolkit reads {SCHEMA_VERSION}. "
-            f"Use the toolkit version that wrote it, or train again."
-        )
-    contents.pop("sha256", None)
-    if sealed(contents) != text:
-        raise ValueError(f"{path} is damaged: it was changed since it was written (its sha256 does not fit).")
-    return dict(contents)
-
-
-def checked_bytes(path: Path, stamp: Mapping[str, Any]) -> bytes:
-    """A file's bytes, refused when they are not the ones that were written."""
-    try:
-        contents = path.read_bytes()
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing from this checkpoint.") from error
-    if file_stamp(contents) != dict(stamp):
-        raise ValueError(f"{path} is damaged: {len(contents)} bytes found, {stamp['bytes']} written, or changed since.")
-    return contents
-
-
-def file_stamp(contents: bytes) -> dict[str, Any]:
-    """What `checked_bytes` compares a file with."""
-    return {"bytes": len(contents), "sha256": hashlib.sha256(contents).hexdigest()}
 
 
 def to_bytes(tensors: Mapping[str, Tensor]) -> bytes:

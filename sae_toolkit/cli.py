@@ -1,6 +1,7 @@
-"""The `sae-toolkit` command: list, run, verify and copy recipes; re-render a report; describe a checkpoint."""
+"""The `sae-toolkit` command: list, plan, run, verify and copy recipes; store activations; show what a run left."""
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -10,18 +11,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sae_toolkit import cache_command
 from sae_toolkit import config as configs
 from sae_toolkit.recipe import Recipe, load_recipe, recipe_names
 
 if TYPE_CHECKING:
     from sae_toolkit.report import Report
 
+TAKES_FIELDS = ("run", "plan", "cache build")
+"""Commands that take `--any.field VALUE` of a recipe's config."""
+OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+"""Environment variables with which the Hugging Face libraries stay off the network."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; a wrong input is one line on stderr and exit status 2, never a traceback."""
     options, rest = make_parser().parse_known_args(arguments)
-    if rest and options.command != "run":
-        return fail(f"unknown argument {rest[0]!r} for {options.command}.", 2)
+    command = " ".join(filter(None, (options.command, vars(options).get("cache_command"))))
+    if rest and command not in TAKES_FIELDS:
+        return fail(f"unknown argument {rest[0]!r} for {command}.", 2)
+    if vars(options).get("offline"):
+        os.environ.update(dict.fromkeys(OFFLINE, "1"))  # those libraries look when they are imported, which is later
     from sae_toolkit.training import TrainingInterrupted  # noqa: PLC0415 - torch is slow to import, --help need not wait
 
     try:
@@ -49,20 +59,22 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     listing = commands.add_parser("list", help="the recipes and what each demonstrates")
     listing.set_defaults(act=list_recipes)
+    plan = commands.add_parser("plan", help="what a run will take of memory, disk and time, before it is begun")
+    add_recipe_options(plan)
+    plan.add_argument("--output", type=Path, help="the run's folder-to-be: its disk is looked at, too")
+    plan.set_defaults(act=plan_recipe)
     run = commands.add_parser("run", help="run a recipe: --any.field VALUE changes its config")
-    run.add_argument("recipe", help="name of a shipped recipe, or path of a recipe file")
+    add_recipe_options(run)
     run.add_argument("--output", required=True, type=Path, help="folder for report, log and checkpoints")
-    run.add_argument("--smoke", action="store_true", help="the smallest honest run")
     run.add_argument("--resume", action="store_true", help="continue from the newest checkpoint in the folder")
-    run.add_argument("--seed", type=int, help="seed of world, SAEs and data order")
     run.add_argument("--wandb", metavar="PROJECT", help="log to this Weights & Biases project, too")
     run.set_defaults(act=run_recipe)
     verify = commands.add_parser("verify", help="rerun a recipe and compare with its expected numbers")
-    verify.add_argument("recipe")
-    verify.add_argument("--smoke", action="store_true", help="verify the smallest run")
-    verify.add_argument("--seed", type=int, help="verify with another seed than the published one")
+    add_recipe_options(verify)
     verify.add_argument("--output", type=Path, help="keep report and checkpoints here")
     verify.set_defaults(act=verify_recipe)
+    cache = commands.add_parser("cache", help="store the activations of a language model, and look at them")
+    add_cache_commands(cache)
     copy = commands.add_parser("copy", help="copy a recipe to a file of your own, to be changed and run")
     copy.add_argument("recipe")
     copy.add_argument("file", type=Path)
@@ -76,6 +88,35 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def add_recipe_options(parser: argparse.ArgumentParser) -> None:
+    """Which recipe, and what every command that builds something of it understands."""
+    parser.add_argument("recipe", help="name of a shipped recipe, or path of a recipe file")
+    parser.add_argument("--smoke", action="store_true", help="the smallest honest run")
+    parser.add_argument("--seed", type=int, help="seed of world, SAEs and data order")
+    parser.add_argument("--offline", action="store_true", help="no network: models and texts are on this machine")
+
+
+def add_cache_commands(cache: argparse.ArgumentParser) -> None:
+    """`cache build`, `cache info` and `cache verify`."""
+    kinds = cache.add_subparsers(dest="cache_command", required=True)
+    build = kinds.add_parser("build", help="store what a recipe's source reads: --any.field VALUE changes its config")
+    add_recipe_options(build)
+    cache_command.add_build_options(build)
+    build.set_defaults(act=build_cache)
+    info = kinds.add_parser("info", help="what a cache is of and how large it is")
+    info.set_defaults(act=lambda options, rest: say(cache_command.describe(options.folder)))
+    verify = kinds.add_parser("verify", help="read every byte of a cache and compare it with what was written")
+    verify.set_defaults(act=lambda options, rest: say(cache_command.verify(options.folder)))
+    for parser in (info, verify):
+        parser.add_argument("folder", type=Path)
+
+
+def say(lines: Sequence[str]) -> int:
+    """Prints lines; exit status 0."""
+    print("\n".join(lines))
+    return 0
+
+
 def list_recipes(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Name and claim of every shipped recipe."""
     names = recipe_names()
@@ -84,12 +125,34 @@ def list_recipes(options: argparse.Namespace, rest: Sequence[str]) -> int:
     return 0
 
 
+def asked_config(recipe: Recipe, options: argparse.Namespace, rest: Sequence[str]) -> Any:
+    """The recipe's config, changed as the command line says."""
+    config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
+    return config if options.seed is None else configs.with_seed(config, options.seed)
+
+
+def plan_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """The table; exit status 2 where the run will not fit."""
+    from sae_toolkit.plan import plan_run  # noqa: PLC0415
+
+    recipe = load_recipe(options.recipe)
+    with tempfile.TemporaryDirectory() as temporary:
+        plan = plan_run(recipe, asked_config(recipe, options, rest), Path(temporary), output=options.output)
+    say(plan.lines())
+    refusal = plan.refusal()
+    return 0 if refusal is None else fail(refusal, 2)
+
+
+def build_cache(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """Stores what the recipe's source reads, and describes the cache."""
+    recipe = load_recipe(options.recipe)
+    return say(cache_command.build(recipe, asked_config(recipe, options, rest), options))
+
+
 def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Runs a recipe with its config changed as asked, and says where the report is."""
     recipe = load_recipe(options.recipe)
-    config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
-    if options.seed is not None:
-        config = configs.with_seed(config, options.seed)
+    config = asked_config(recipe, options, rest)
     report = carry_out(recipe, config, options.output, resume=options.resume, wandb=options.wandb)
     print_summary(report)
     print(f"report: {options.output / 'report.html'}")
@@ -105,7 +168,7 @@ def field_values(rest: Sequence[str]) -> dict[str, str]:
         if not name.startswith("--"):
             raise ValueError(f"{name!r} is not understood; config fields are given as --name value.")
         if not equals:
-            if not parts:
+            if not parts or parts[0].startswith("--"):
                 raise ValueError(f"{name} needs a value.")
             value = parts.pop(0)
         values[name.removeprefix("--").replace("-", "_")] = value
@@ -132,9 +195,7 @@ def carry_out(recipe: Recipe, config: Any, output: Path, *, resume: bool = False
 def verify_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Exit status 0 only when every expected number is met; each missed one is named."""
     recipe = load_recipe(options.recipe)
-    config = recipe.config(smoke=options.smoke)
-    if options.seed is not None:
-        config = configs.with_seed(config, options.seed)
+    config = asked_config(recipe, options, rest)
     with tempfile.TemporaryDirectory() as temporary:
         report = carry_out(recipe, config, options.output or Path(temporary))
     print_summary(report)
@@ -185,13 +246,14 @@ def describe_checkpoint(options: argparse.Namespace, rest: Sequence[str]) -> int
 def print_summary(report: "Report") -> None:
     """The headline scores of everything measured as a table."""
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
 
     measured = {named.name for named in report.scores}
     found = {(named.sae, named.name): named.score for named in report.scores}
     shown = [headline.name for headline in report.headlines if headline.name in measured]
     if shown:
-        table = Table("SAE" if report.saes else "of", *shown)
+        names = ("SAE" if report.saes else "of", *shown)
+        table = Table(*(Column(name, overflow="fold") for name in names))
         for row in report.measured_names:
             cells = [found.get((row, name)) for name in shown]
             if any(cells):

@@ -1,4 +1,4 @@
-"""Finding, loading and checking recipes: Python files with a claim, a `Config`, a `SMOKE` config and `main`."""
+"""Finding, loading and checking recipes: Python files with a claim, configs, what they build, and `main`."""
 
 import difflib
 import importlib.util
@@ -10,6 +10,10 @@ from typing import Any
 
 from sae_toolkit.config import seed_of, with_seed
 
+PARTS = ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "main")
+"""What every recipe defines."""
+SAE_PARTS = ("make_source", "make_saes")
+"""What a recipe that trains SAEs defines as well; its `main` uses both, and so does `sae-toolkit plan`."""
 PACKAGED = Path(__file__).parent / "recipes"
 """Inside an installed wheel."""
 CHECKOUT = Path(__file__).parent.parent / "recipes"
@@ -31,6 +35,21 @@ class Recipe:
 
     def config(self, *, smoke: bool) -> Any:
         return self.module.SMOKE if smoke else self.module.Config()
+
+    @property
+    def trains_saes(self) -> bool:
+        """Whether it trains SAEs; a laboratory experiment need not."""
+        return SAE_PARTS[0] in vars(self.module)
+
+    def refuse_without_saes(self, command: str) -> None:
+        """A ValueError where a command needs SAEs and there are none."""
+        if not self.trains_saes:
+            raise ValueError(f"{command}: {self.name} trains no SAE on activations of its own. Just run it.")
+
+    @property
+    def leave_out(self) -> tuple[str, ...]:
+        """Floors that `main` does without: the recipe's `LEAVE_OUT`, where it defines one."""
+        return tuple(vars(self.module).get("LEAVE_OUT", ()))
 
     def expectations(self, config: Any) -> tuple[Any, ...]:
         """The published expected numbers for this config; they hold for any seed, and for no other change."""
@@ -70,7 +89,9 @@ def load_recipe(name_or_file: str) -> Recipe:
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
-    missing = [part for part in ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "main") if part not in vars(module)]
+    here = vars(module)
+    needed = PARTS + (SAE_PARTS if any(part in here for part in SAE_PARTS) else ())
+    missing = [part for part in needed if part not in here]
     if missing:
         raise ValueError(f"{path} is no recipe: it lacks {', '.join(missing)}. Copy one with `sae-toolkit copy`.")
     return Recipe(path.stem, path, module)

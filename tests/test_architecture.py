@@ -13,11 +13,14 @@ MAY_IMPORT = {
     "sparse_rows": set(),
     "config": set(),
     "atomic_write": set(),
+    "sealed_files": set(),
+    "differences": set(),
     "ground_truth": set(),
     "activations": {"ground_truth"},
     "saes": set(),
     "training": {"activations", "saes"},
     "checkpoint": {"saes", "training"},
+    "attach": {"activations", "checkpoint", "saes"},
     "interop": {"saes", "checkpoint"},
     "metrics": {"ground_truth", "activations", "saes"},
     "analysis": {"activations", "saes", "metrics"},
@@ -25,11 +28,13 @@ MAY_IMPORT = {
     "run_folder": {"checkpoint", "training", "loggers"},
     "report": {"metrics", "analysis", "ground_truth", "activations", "saes", "checkpoint", "run_folder"},
     "recipe": set(),
-    "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report"},
+    "plan": {"activations", "saes", "training", "checkpoint", "metrics", "recipe", "run_folder"},
+    "cache_command": {"activations", "recipe", "run_folder"},
+    "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report", "plan", "cache_command"},
 }
 """Which parts of the package each part may import; the four foundation files on top are open to all."""
-FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write"}
-TALKS_TO_THE_USER = {"loggers.py", "cli.py"}
+FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files", "differences"}
+TALKS_TO_THE_USER = {"loggers.py", "cli.py", "cache_command.py"}
 
 
 def part_of(path: Path, package: Path) -> str:

@@ -1,5 +1,9 @@
 """The command line: what it prints, what it refuses, and with which exit status."""
 
+import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,9 @@ RECIPE = '''"""Tiny.
 
     sae-toolkit run tiny
 """
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from sae_toolkit import TopKSAE, TrainConfig, train
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import hierarchical_world
@@ -24,27 +30,80 @@ import torch
 @dataclass(frozen=True, kw_only=True)
 class Config:
     k: int = 2
+    d_sae: int = 16
+    eval_samples: int = 500
     bound: float = 0.0
     train: TrainConfig = TrainConfig(n_samples=2000, batch_size=100, preparation_samples=500)
 
 SMOKE = Config(k=1)
 
-def main(config, run):
-    if config.bound > 0:
-        raise {error}
+LEAVE_OUT = ("floor/ica",)
+
+def make_source(config, run):
     firing = IndependentFiring(probabilities=torch.full((12,), 0.2))
     magnitudes = RectifiedNormalMagnitudes.same_for_all(12, mean=1.0, std=0.2)
     world = World(directions=random_directions(12, 8, seed=0), firing=firing, magnitudes=magnitudes)
-    source = SuperpositionSource(world)
-    saes = {{"TopK": TopKSAE(TopKSAE.Config(d_in=8, d_sae=16, k=config.k), seed=config.train.seed)}}
+    return SuperpositionSource(world)
+
+def make_saes(config, source):
+    return {{"TopK": TopKSAE(TopKSAE.Config(d_in=8, d_sae=config.d_sae, k=config.k), seed=config.train.seed)}}
+
+def main(config, run):
+    (Path(run.folder) / "environment").write_text(str({{k: v for k, v in os.environ.items() if "OFFLINE" in k}}))
+    if config.bound > 0:
+        raise {error}
+    source = make_source(config, run)
+    saes = make_saes(config, source)
     train(saes, source, config.train, **run.training())
-    return build_report(config, run, saes, source, score_with_controls(saes, source, n_samples=500))
+    ladder = score_with_controls(saes, source, n_samples=config.eval_samples, leave_out=LEAVE_OUT)
+    return build_report(config, run, saes, source, ladder)
 
 EXPECTED = (Expectation(score="explained_variance", sae="TopK", at_least=0.0),)
 SMOKE_EXPECTED = (
     Expectation(score="explained_variance", sae="TopK", at_least=2.0),
     Expectation(score="l0", sae="TopK", at_most=1.0),
 )
+'''
+
+
+IN_GROUPS = '''"""Groups of four samples, five to train on and one held out."""
+from dataclasses import dataclass
+import torch
+from sae_toolkit import ReluSAE, TrainConfig
+from sae_toolkit.activations import ActivationSource
+from sae_toolkit.activations.shuffle import GroupReader, GroupRows, ShuffledStream, WindowExtent
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    train: TrainConfig = TrainConfig(n_samples=40, batch_size=4, preparation_samples=8)
+
+class Groups(ActivationSource, GroupReader):
+    d_in = 3
+    max_group_samples = 4
+
+    def extent(self, split, start):
+        n_groups = 5 if split == "train" else 1
+        return WindowExtent(n_groups, None, 4 * n_groups)
+
+    def read_group_rows(self, split, start, group):
+        ids = torch.arange(4)
+        return GroupRows(torch.ones(4, 3) * group, ids, ids, ids + group, {"position": ids < 0})
+
+    def stream(self, batch_size, *, seed, split):
+        return ShuffledStream(self, {}, buffer_samples=8, batch_size=batch_size, seed=seed, split=split)
+
+    def describe(self):
+        return {"name": "Groups"}
+
+def make_source(config, run):
+    return Groups()
+
+def make_saes(config, source):
+    return {"ReLU": ReluSAE(ReluSAE.Config(d_in=3, d_sae=6))}
+
+def main(config, run): ...
+
+SMOKE, EXPECTED, SMOKE_EXPECTED = Config(), (), ()
 '''
 
 
@@ -91,6 +150,75 @@ def test_resume_with_another_config_is_refused_with_the_difference(
     assert "train.seed: saved 0, asked 5" in said(capsys)
 
 
+def test_plan_prints_the_parts_and_trains_nothing(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["plan", tiny, "--train.n_samples", "5000", "--output", str(tmp_path / "out")]) == 0
+    text = said(capsys)
+    assert "50 of 100 samples" in text  # 5,000 samples in batches of 100
+    # 2 * 8 * 16 weights + 16 + 8 biases = 280 parameters of 4 bytes, and Adam keeps two numbers for each
+    assert "weights of 1 SAE, 280 parameters" in text
+    assert "gradients of 1 SAE" in text
+    assert "1.12 kB" in text
+    assert "2.24 kB" in text
+    assert "predicted peak of memory" in text
+    assert "predicted time of training" in text
+    assert not (tmp_path / "out").exists()
+
+
+def test_plan_refuses_what_will_not_fit(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", tiny, "--d_sae", "20000000000", "--train.batch_size", "10"]) == 2
+    text = said(capsys)
+    assert "will not fit: at least" in text
+    # 2 * (2 * 8 * 2e10 + 2e10 + 8) * 4 bytes of moments
+    assert "The largest part is optimizer moments of 1 SAE (2.72 TB): lower d_sae" in text
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+@pytest.mark.parametrize("offline", [True, False])
+def test_offline_keeps_the_libraries_off_the_network(tiny: str, tmp_path: Path, command: str, offline: bool) -> None:
+    code = "import sys; from sae_toolkit.cli import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [command, tiny, "--output", str(tmp_path / "out"), *(["--offline"] if offline else [])]
+    environment = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
+    subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=True, capture_output=True)
+    names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
+    expected = dict.fromkeys(names, "1") if offline else {}
+    assert ast.literal_eval((tmp_path / "out" / "environment").read_text()) == expected
+
+
+def test_a_source_that_cannot_be_cached_is_one_clear_line(
+    tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", "build", tiny, "--cache", str(tmp_path / "cache")]) == 2
+    assert "a SuperpositionSource given, but only a source that reads a language model" in said(capsys)
+
+
+def test_a_cache_is_built_described_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, cache = tmp_path / "read_in_groups.py", str(tmp_path / "cache")
+    path.write_text(IN_GROUPS)
+    monkeypatch.setenv("COLUMNS", "200")
+    # (20 train + 4 eval samples) * (3 floats of 4 bytes + 3 labels of 8 + 1 byte of reasons)
+    assert main(["cache", "build", str(path), "--cache", cache]) == 0
+    text = said(capsys)
+    assert "888 bytes of float32" in text
+    assert "cache 24/24 samples, 888 bytes" in text
+    assert 'samples = {"train": 20, "eval": 4}' in text
+    assert main(["cache", "verify", cache]) == 0
+    assert "every byte is as it was written" in said(capsys)
+    shard = next(Path(cache).rglob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1] + b"x")
+    assert main(["cache", "info", cache]) == 0
+    assert main(["cache", "verify", cache]) == 2
+    assert shard.name in said(capsys)
+
+
+def test_fields_are_only_taken_where_a_config_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "info", str(tmp_path), "--k", "3"]) == 2
+    assert "unknown argument '--k' for cache info" in said(capsys)
+
+
 def test_verify_names_what_is_missed(tiny: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", tiny]) == 0
     assert "1 of 1 expected numbers met" in said(capsys)
@@ -107,6 +235,7 @@ def test_verify_names_what_is_missed(tiny: str, capsys: pytest.CaptureFixture[st
         (["--train.n_sample", "3"], "Did you mean train.n_samples?"),
         (["--k", "many"], "k: 'many' given, but int is needed"),
         (["--k"], "--k needs a value"),
+        (["--k", "--bound", "1.0"], "--k needs a value"),
         (["--k", "17"], "k=17 asked, but d_sae=16"),
         (["--train.n_samples", "0"], "n_samples=0 given"),
         (["stray"], "'stray' is not understood"),

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from fake_splicing import FakeSplicingSource
 from toy import ToySource, small_config
 
 from sae_toolkit import SuperpositionSource, TopKSAE
@@ -19,7 +20,10 @@ def test_every_score_is_defined_in_the_documents() -> None:
     sae = TopKSAE(small_config(TopKSAE)).eval()
     names = set(evaluate(sae, SuperpositionSource(world), n_samples=200)["sae"])
     names |= set(evaluate(sae, ToySource(), n_samples=200)["sae"])
-    assert len(names) > 30
+    model = FakeSplicingSource(("early",))
+    at_early = TopKSAE(TopKSAE.Config(d_in=model.d_in, d_sae=8, k=2)).eval()
+    names |= set(evaluate(at_early, model, n_samples=200)["sae"])
+    assert len(names) > 40
     defined = {re.sub(r"_at_[\d.]+$", "_at_t", name) for name in names}
     assert {name for name in defined if f"`{name}`" not in text} == set()
 

@@ -26,6 +26,11 @@ def test_a_file_that_is_no_recipe_is_refused_by_what_it_lacks(tmp_path: Path) ->
         load_recipe(str(tmp_path / "mine.py"))
 
 
+def test_what_a_recipe_leaves_out_is_known(tmp_path: Path) -> None:
+    assert load_recipe("synth_sae_bench").leave_out == ("floor/ica",)
+    assert load_recipe("toy_superposition").leave_out == ()
+
+
 def test_expected_numbers_hold_for_any_seed_and_for_no_other_change() -> None:
     recipe = load_recipe("toy_superposition")
     published = recipe.config(smoke=False)

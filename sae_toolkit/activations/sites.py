@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sae_toolkit.activations.memory import MemoryPart
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
 
 
@@ -22,6 +23,9 @@ class SiteSource(ActivationSource):
 
     def describe(self) -> dict[str, Any]:
         return {**self.whole.describe(), "site": self.site}
+
+    def memory_bytes(self) -> tuple[MemoryPart, ...]:
+        return self.whole.memory_bytes()
 
 
 class SiteStream(ActivationStream):

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae_toolkit.activations.memory import MemoryPart
 from sae_toolkit.sparse_rows import SparseRows
 
 Split = Literal["train", "eval"]
@@ -78,6 +79,10 @@ class ActivationSource(ABC):
     @abstractmethod
     def describe(self) -> dict[str, Any]:
         """Provenance as JSON-ready values; it goes into every checkpoint and report."""
+
+    def memory_bytes(self) -> tuple[MemoryPart, ...]:
+        """What the source holds or will hold in memory, by part; a small source need not say."""
+        return ()
 
 
 Replacement = Callable[[Tensor], Tensor]

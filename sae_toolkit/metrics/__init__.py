@@ -47,6 +47,7 @@ from .leakage import Leakage as Leakage
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
 from .metric import Metric as Metric
+from .model_loss import ModelLoss as ModelLoss
 from .packing_bounds import Packing as Packing
 from .packing_bounds import almost_orthogonal_count as almost_orthogonal_count
 from .packing_bounds import packing as packing

@@ -21,6 +21,9 @@ FLOOR = "floor/random"
 CEILING = "ceiling/true_omp_2k"
 """Perfect knowledge of the directions and room for more than k of them, since real samples vary in how many fire."""
 
+CALIBRATED_AT_ONCE = 1024
+"""Rows of the sample, so that pre-activations of a wide SAE stay small."""
+
 CHOSEN_LIKE_AN_SAE = (FLOOR, "floor/pca", "floor/kmeans")
 """Floors that are also shown with a top-k choice, the kind of encoder an SAE has, beside the stronger pursuit."""
 
@@ -77,7 +80,7 @@ def untrained(sae: AbstractSAE, sample: Float[Tensor, "batch d_in"], *, seed: in
     with torch.no_grad():
         initial.b_dec.copy_(sae.b_dec)
         initial.eval()
-        initial.calibrate_([sample.to(sae.b_dec.device)])
+        initial.calibrate_(rows.to(sae.b_dec.device) for rows in torch.split(sample, CALIBRATED_AT_ONCE))
     return initial
 
 

@@ -1,13 +1,15 @@
 """One pass over held-out data feeds every metric of every dictionary."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, SplicingSource
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.metrics.absorption import Absorption
 from sae_toolkit.metrics.co_firing import first_rows
@@ -15,6 +17,7 @@ from sae_toolkit.metrics.detection import LatentDetection
 from sae_toolkit.metrics.interference import Interference
 from sae_toolkit.metrics.leakage import Leakage
 from sae_toolkit.metrics.metric import Metric
+from sae_toolkit.metrics.model_loss import LOSS_TOKENS, ModelLoss
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.recovery import FeatureRecovery
 from sae_toolkit.metrics.saelens import SAELensRecovery
@@ -26,14 +29,28 @@ from sae_toolkit.sparse_rows import SparseRows
 Scores = dict[str, Score]
 
 
-def default_metrics(source: ActivationSource) -> list[Metric]:
-    """What can be asked anywhere and, of a source whose features are known, what needs them."""
+class Evaluation(NamedTuple):
+    """What one pass found."""
+
+    scores: dict[str, Scores]
+    """By dictionary and by score name."""
+    excluded: dict[str, int]
+    """Samples that the source left out on the way, by reason."""
+
+
+def default_metrics(source: ActivationSource, *, loss_tokens: int = LOSS_TOKENS) -> list[Metric]:
+    """What can be asked anywhere; where features are known, what needs them; of a language model, what it loses.
+
+    `loss_tokens` is the number of held-out tokens behind the losses.
+    """
     metrics: list[Metric] = [Reconstruction(), Sparsity(), Interference()]
     if isinstance(source, SuperpositionSource):
         truth = (FeatureRecovery, LatentDetection, Leakage, SAELensRecovery)
         metrics += [metric(source.directions) for metric in truth]
         if source.world.hierarchy is not None:
             metrics.append(Absorption(source.directions, source.world.hierarchy.pairs()))
+    if isinstance(source, SplicingSource):
+        metrics.append(ModelLoss(source, loss_tokens))
     return metrics
 
 
@@ -51,14 +68,30 @@ def evaluate(
     A stream that ends earlier ends the evaluation; every Score tells its n. `metrics` builds a fresh list for each
     dictionary; without it, `default_metrics`. Nothing is left changed: weights, training mode, global generators.
     """
+    return evaluate_and_count(
+        saes, source, n_samples=n_samples, metrics=metrics, seed=seed, batch_size=batch_size
+    ).scores
+
+
+def evaluate_and_count(
+    saes: AbstractDictionary | Mapping[str, AbstractDictionary],
+    source: ActivationSource,
+    *,
+    n_samples: int,
+    metrics: Callable[[], list[Metric]] | None = None,
+    seed: int = 0,
+    batch_size: int = 1024,
+) -> Evaluation:
+    """`evaluate`, and how many samples the source left out while it was read."""
     if n_samples < 1:
         raise ValueError(f"evaluate: n_samples={n_samples} asked, but at least 1 sample is needed.")
     named = dict(saes) if isinstance(saes, Mapping) else {"sae": saes}
     fed = {name: default_metrics(source) if metrics is None else metrics() for name in named}
-    n_seen = 0
+    n_seen, excluded = 0, Counter[str]()
     with torch.no_grad(), inference_mode_of(named.values()):
         devices = {name: sae.decoder_directions().device for name, sae in named.items()}
         for whole in source.stream(batch_size, seed=seed, split="eval"):
+            excluded.update(whole.excluded)
             batch = on_cpu(first_samples(whole, n_samples - n_seen))
             for name, sae in named.items():
                 output = output_on_cpu(sae.forward(batch.activations.to(devices[name])))
@@ -69,7 +102,8 @@ def evaluate(
                 break
         if n_seen == 0:
             raise ValueError("evaluate: the eval split gave no sample, so there is nothing to score. Check the source.")
-        return {name: all_scores(fed[name], sae) for name, sae in named.items()}
+        scores = {name: all_scores(fed[name], sae) for name, sae in named.items()}
+        return Evaluation(scores, dict(excluded))
 
 
 def all_scores(metrics: Iterable[Metric], sae: AbstractDictionary) -> Scores:

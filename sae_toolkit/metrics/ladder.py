@@ -1,15 +1,19 @@
 """The control ladder: the scores of SAEs with the floors and ceilings that belong to them, in one call."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float
 
 from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.metrics.bootstrap import interval_over_seeds
 from sae_toolkit.metrics.controls import CEILING, FLOOR, floor_directions, standard_controls, with_pursuit
-from sae_toolkit.metrics.evaluate import Scores, evaluate, with_reference
+from sae_toolkit.metrics.evaluate import Evaluation, Scores, default_metrics, evaluate_and_count, with_reference
+from sae_toolkit.metrics.model_loss import LOSS_TOKENS
 from sae_toolkit.metrics.probe import linear_probe
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
@@ -25,7 +29,10 @@ class Ladder:
 
     saes: Mapping[str, Scores]
     controls: Mapping[str, Scores]
-    """Keys start with "floor/" or "ceiling/"; they end with " k=..." where SAEs of several sparsities were scored."""
+    """Keys start with "floor/" or "ceiling/"; they end with " k=..." where SAEs of several sparsities were scored, and
+    with " at ..." where SAEs of several sites were."""
+    excluded: Mapping[str, int] = field(default_factory=dict)
+    """Samples that the source left out while the SAEs were scored, by reason."""
 
 
 def score_with_controls(
@@ -35,18 +42,88 @@ def score_with_controls(
     n_samples: int,
     seed: int = 0,
     leave_out: Collection[str] = (),
+    sites: Mapping[str, str] | None = None,
+    loss_tokens: int = LOSS_TOKENS,
 ) -> Ladder:
     """Scores every SAE on the eval split, next to controls as wide and as sparse as itself.
 
-    SAEs of one width and about one L0 share their controls. The floor of each score is the random dictionary's; the
-    ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's own directions.
+    SAEs of one site, one width and about one L0 share their controls. The floor of each score is the random
+    dictionary's; the ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's
+    own directions. `sites` says which of the source's sites each SAE reads; `loss_tokens` is the number of held-out
+    tokens behind a language model's losses.
     """
-    scores = evaluate(dict[str, AbstractDictionary](saes), source, n_samples=n_samples, seed=seed)
+    placed = saes_by_site(saes, source, sites)
     sample = train_sample(source, seed=seed)
-    truth = source.world if isinstance(source, SuperpositionSource) else None
-    groups: dict[tuple[int, int], list[str]] = {}
+    ladders: dict[str | None, Ladder] = {}
+    for site, there in placed.items():
+        ladders[site] = score_at_site(
+            there,
+            site_of(source, site),
+            sample if site is None else sample[:, source.columns(site)],
+            n_samples=n_samples,
+            seed=seed,
+            leave_out=leave_out,
+            loss_tokens=loss_tokens,
+        )
+    scores = {name: found for ladder in ladders.values() for name, found in ladder.saes.items()}
+    controls = {
+        key if len(ladders) == 1 else f"{key} at {site}": found
+        for site, ladder in ladders.items()
+        for key, found in ladder.controls.items()
+    }
+    # each site's pass reads the same samples, so the first one's count is the count
+    excluded = next(iter(ladders.values())).excluded
+    return Ladder({name: scores[name] for name in saes}, controls, excluded)
+
+
+def saes_by_site(
+    saes: Mapping[str, AbstractSAE], source: ActivationSource, sites: Mapping[str, str] | None
+) -> dict[str | None, dict[str, AbstractSAE]]:
+    """The SAEs of each site, in their order; None is the only site of a source that reads one."""
+    sites = sites or {}
+    if not saes:
+        raise ValueError("score_with_controls: no SAE given; pass a mapping of names to SAEs.")
+    strangers = [name for name in sites if name not in saes]
+    if strangers:
+        raise ValueError(f"sites: one is given for {strangers}, but the SAEs are {', '.join(saes)}.")
+    placed: dict[str | None, dict[str, AbstractSAE]] = {}
     for name, sae in saes.items():
-        groups.setdefault(group_of(sae.d_sae, scores[name]["l0"].value, groups), []).append(name)
+        if name not in sites and len(source.sites) > 1:
+            raise ValueError(
+                f"sites: the source reads {', '.join(source.sites)}, but no site is given for SAE {name!r}. "
+                f"Pass sites={{{name!r}: ...}}."
+            )
+        if name in sites:
+            source.columns(sites[name])  # an unknown site is refused before anything is computed
+        site = sites.get(name) if len(source.sites) > 1 else None
+        placed.setdefault(site, {})[name] = sae
+    return placed
+
+
+def score_at_site(
+    saes: Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    sample: Float[torch.Tensor, "batch d_in"],
+    *,
+    n_samples: int,
+    seed: int,
+    leave_out: Collection[str],
+    loss_tokens: int,
+) -> Ladder:
+    """The ladder of SAEs that read one place; data-driven controls are made from `sample`."""
+
+    def scored(dictionaries: Mapping[str, AbstractDictionary]) -> Evaluation:
+        return evaluate_and_count(
+            dictionaries,
+            source,
+            n_samples=n_samples,
+            seed=seed,
+            metrics=lambda: default_metrics(source, loss_tokens=loss_tokens),
+        )
+
+    scores, excluded = scored(dict[str, AbstractDictionary](saes))
+    truth = source.world if isinstance(source, SuperpositionSource) else None
+    groups = alike(saes, scores)
     widths = {d_sae for d_sae, _ in groups}
     floors = {w: floor_directions(sample, w, seed=seed, leave_out=leave_out) for w in widths}
     referenced: dict[str, Scores] = {}
@@ -62,16 +139,24 @@ def score_with_controls(
             bias=None if truth is None else truth.bias,
         )
         pursued = {f"ceiling/{name} with OMP": with_pursuit(saes[name], k=k) for name in names}
-        found = evaluate(built | pursued, source, n_samples=n_samples, seed=seed)
+        found = scored(built | pursued).scores
         suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
         suffix += f" width={d_sae}" if len(widths) > 1 else ""
         controls |= {key if key in pursued else key + suffix: values for key, values in found.items()}
         for name in names:
             ceiling = found[f"ceiling/{name} with OMP" if truth is None else CEILING]
             referenced[name] = with_reference(scores[name], found[FLOOR], ceiling)
-    if truth is not None:
+    if isinstance(source, SuperpositionSource):
         controls["ceiling/linear_probe"] = linear_probe(source, seed=seed)
-    return Ladder({name: referenced[name] for name in saes}, controls)
+    return Ladder(referenced, controls, excluded)
+
+
+def alike(saes: Mapping[str, AbstractSAE], scores: Mapping[str, Scores]) -> dict[tuple[int, int], list[str]]:
+    """Names of the SAEs that share their controls, by width and number of atoms."""
+    groups: dict[tuple[int, int], list[str]] = {}
+    for name, sae in saes.items():
+        groups.setdefault(group_of(sae.d_sae, scores[name]["l0"].value, groups), []).append(name)
+    return groups
 
 
 def group_of(d_sae: int, l0: float, groups: Collection[tuple[int, int]]) -> tuple[int, int]:
@@ -82,7 +167,7 @@ def group_of(d_sae: int, l0: float, groups: Collection[tuple[int, int]]) -> tupl
     return d_sae, max(1, round(l0))
 
 
-def train_sample(source: ActivationSource, *, seed: int) -> torch.Tensor:
+def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, "_ d_in"]:
     """Train-split activations from a stream of their own."""
     stream = source.stream(1024, seed=derived_seed(seed, "controls"), split="train")
     return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
@@ -99,6 +184,7 @@ def over_seeds(ladders: list[Ladder]) -> Ladder:
             for name in ladders[0].controls
             if all(name in ladder.controls for ladder in ladders)
         },
+        dict(sum((Counter(ladder.excluded) for ladder in ladders), Counter())),
     )
 
 

@@ -9,12 +9,14 @@ import torch
 
 from sae_toolkit import config as configs
 from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.checkpoint import weights_sha256
 from sae_toolkit.metrics.controls import FLOOR, random_directions
 from sae_toolkit.metrics.evaluate import evaluate
-from sae_toolkit.metrics.ladder import Ladder
+from sae_toolkit.metrics.ladder import Ladder, saes_by_site
 from sae_toolkit.metrics.matching import match_latents
+from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.report.cosine_histogram import cosine_histogram_panel
@@ -27,41 +29,45 @@ from sae_toolkit.report.provenance import collect_provenance
 from sae_toolkit.report.report import FigurePanel, Report, ReportedSAE
 from sae_toolkit.report.score_bars import score_bars_panel
 from sae_toolkit.run_folder import RunFolder
-from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
 
 FIGURE_SAMPLES = 20_000
 """Held-out samples behind the density histogram, or all there are."""
 
 
 def build_report(
-    config: Any, run: RunFolder, saes: Mapping[str, AbstractSAE], source: ActivationSource, ladder: Ladder
+    config: Any,
+    run: RunFolder,
+    saes: Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    ladder: Ladder,
+    *,
+    sites: Mapping[str, str] | None = None,
+    excluded: Mapping[str, int] | None = None,
 ) -> Report:
     """The report of a recipe's run: name and claim are those of the file that defines the class of `config`.
 
+    `sites` as they were given to `train`; `excluded` is what the source left out of training (`TrainResult.excluded`).
     With several seeds the ladder holds their means, while the figures show the SAEs given here.
     """
     recipe, claim = name_and_claim(config)
     scores = [NamedScore(name=n, sae=sae, score=s) for sae, found in ladder.saes.items() for n, s in found.items()]
     scores += training_l0(run, saes)
     controls = control_scores(ladder)
-    firing = {name: firing_of(sae, source) for name, sae in saes.items()}
-    rates = {name: metric.firing_rates() for name, metric in firing.items()}
-    figures = [score_bars_panel(scores, controls)]
-    if isinstance(source, SuperpositionSource):
-        figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
-    figures.append(density_panel(rates, n_samples=min(metric.n_samples for metric in firing.values())))
-    if run.memory.records:
-        figures.append(training_curves_panel(run.memory.records))
+    left_out = {} if excluded is None else {"training": dict(excluded)}
+    placed = saes_by_site(saes, source, sites)
+    site_read = {name: site for site, there in placed.items() for name in there}
     return Report(
         recipe=recipe,
         claim=claim,
         config=configs.to_json(config),
         provenance=collect_provenance(source.describe(), configs.seed_of(config)),
-        saes=reported_saes(run, saes),
+        saes=reported_saes(run, saes, site_read),
         scores=scores,
         controls=controls,
         history=run.memory.records,
-        figures=figures,
+        figures=[score_bars_panel(scores, controls), *sae_figures(run, saes, source, placed)],
+        excluded=left_out | {"evaluation": dict(ladder.excluded)},
     )
 
 
@@ -72,17 +78,40 @@ def name_and_claim(config: Any) -> tuple[str, str]:
     return name, (recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
 
 
-def reported_saes(run: RunFolder, saes: Mapping[str, AbstractSAE]) -> list[ReportedSAE]:
-    """Where the run keeps each SAE."""
+def reported_saes(
+    run: RunFolder, saes: Mapping[str, AbstractSAE], site_read: Mapping[str, str | None]
+) -> list[ReportedSAE]:
+    """Where the run keeps each SAE, and what it reads."""
     return [
         ReportedSAE(
             name=name,
             variant=type(sae).__name__,
             path=run.relative(run.sae_path(name)).as_posix(),
             weights_sha256=weights_sha256(sae),
+            site=site_read.get(name),
         )
         for name, sae in saes.items()
     ]
+
+
+def sae_figures(
+    run: RunFolder,
+    saes: Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    placed: Mapping[str | None, Mapping[str, AbstractSAE]],
+) -> list[FigurePanel]:
+    """What is drawn from the SAEs themselves, by the site they read, and from the training log."""
+    firing: dict[str, Sparsity] = {}
+    for site, there in placed.items():
+        firing |= firing_of(there, site_of(source, site))
+    rates = {name: firing[name].firing_rates() for name in saes}
+    figures: list[FigurePanel] = []
+    if isinstance(source, SuperpositionSource):
+        figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
+    figures.append(density_panel(rates, n_samples=min(metric.n_samples for metric in firing.values())))
+    if run.memory.records:
+        figures.append(training_curves_panel(run.memory.records))
+    return figures
 
 
 def control_scores(ladder: Ladder) -> list[ControlScore]:
@@ -90,9 +119,11 @@ def control_scores(ladder: Ladder) -> list[ControlScore]:
     rows: list[ControlScore] = []
     for key, found in ladder.controls.items():
         kind, _, name = key.partition("/")
+        name, at, site = name.partition(" at ")
+        shown = name if name.endswith(" with OMP") else name.replace("_", " ")  # such a name is that of an SAE
         role: Role = "ceiling" if kind == "ceiling" else "floor" if key.startswith(FLOOR) else "opponent"
         rows += [
-            ControlScore(name=score_name, sae=name.replace("_", " "), score=score, role=role)
+            ControlScore(name=score_name, sae=shown + at + site, score=score, role=role)
             for score_name, score in found.items()
         ]
     return rows
@@ -116,11 +147,16 @@ def truth_figures(
     return [*figures, geometry_panel(source.directions, living)]
 
 
-def firing_of(sae: AbstractSAE, source: ActivationSource) -> Sparsity:
-    """How often each latent fires on held-out samples."""
-    metric = Sparsity()
-    evaluate(sae, source, n_samples=FIGURE_SAMPLES, metrics=lambda: [metric])
-    return metric
+def firing_of(saes: Mapping[str, AbstractSAE], source: ActivationSource) -> dict[str, Sparsity]:
+    """How often each latent of each SAE fires on held-out samples, from one pass over them."""
+    built: list[Sparsity] = []
+
+    def fresh() -> list[Metric]:
+        built.append(Sparsity())
+        return [built[-1]]
+
+    evaluate(dict[str, AbstractDictionary](saes), source, n_samples=FIGURE_SAMPLES, metrics=fresh)
+    return dict(zip(saes, built, strict=True))
 
 
 def training_l0(run: RunFolder, saes: Mapping[str, AbstractSAE]) -> list[NamedScore]:

@@ -1,5 +1,6 @@
 """The headline cards: per score one card, per SAE one line with its place between floor, opponents and ceiling."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isfinite
 
@@ -31,7 +32,7 @@ class CardLine:
     value: str
     interval: str
     note: str
-    """Floor and ceiling in digits, where the SAEs of a card differ in them."""
+    """Floor, ceiling and best opponent in digits, where the SAEs of a card differ in them."""
     track: Track
 
 
@@ -54,38 +55,48 @@ def cards(report: Report) -> list[Card]:
 def card(report: Report, headline: Headline) -> Card:
     """All SAEs' values of one headline score on a common scale."""
     scores = [score for score in report.scores if score.name == headline.name]
-    rival = best_opponent(headline, report.controls)
+    rivals = {s.sae: best_opponent(headline, report.controls_of(s.sae)) for s in scores}
     largest = max([0.0, *(x for s in scores for x in (s.score.value, s.score.high or 0) if isfinite(x))])
     scale = 1.0 if largest <= 1 else 1.15 * largest
     order = {name: i for i, name in enumerate(report.measured_names)}
-    bounds = {(readable(s.score.floor), readable(s.score.ceiling)) for s in scores}
-    shared = len(bounds) == 1
+    remarks = [
+        {s.sae: bounds_in_words(s) for s in scores},
+        {sae: rival_in_words(rival) for sae, rival in rivals.items()},
+    ]
+    shared = [words for words in remarks if len(set(words.values())) == 1]
     lines = [
         CardLine(
             sae=s.sae,
             colour=f"var(--series-{order[s.sae] % N_SERIES + 1})",
             value=readable(s.score.value),
             interval=readable_interval(s.score.low, s.score.high),
-            note="" if shared else bounds_in_words(s),
-            track=track_of(s, rival, scale),
+            note=joined(words[s.sae] for words in remarks if words not in shared),
+            track=track_of(s, rivals[s.sae], scale),
         )
         for s in scores
     ]
-    parts = [bounds_in_words(scores[0])] if shared else []
-    if rival is not None:
-        parts.append(f"best opponent {readable(rival.score.value)} ({rival.sae})")
     return Card(
         label=headline.label,
         question=headline.question,
         lines=lines,
-        context=" · ".join(part for part in parts if part),
+        context=joined(words[scores[0].sae] for words in shared),
     )
+
+
+def joined(remarks: Iterable[str]) -> str:
+    """One line of those that say anything."""
+    return " · ".join(remark for remark in remarks if remark)
+
+
+def rival_in_words(rival: ControlScore | None) -> str:
+    """The best opponent, where there is one."""
+    return "" if rival is None else f"best opponent {readable(rival.score.value)} ({rival.sae})"
 
 
 def bounds_in_words(named: NamedScore) -> str:
     """Floor and ceiling, as far as they are known."""
     known = [("floor", named.score.floor), ("ceiling", named.score.ceiling)]
-    return " · ".join(f"{what} {readable(value)}" for what, value in known if value is not None)
+    return joined(f"{what} {readable(value)}" for what, value in known if value is not None)
 
 
 def track_of(named: NamedScore, rival: ControlScore | None, scale: float) -> Track:

@@ -39,7 +39,7 @@ def build_experiment_report(
         claim=claim,
         config=configs.to_json(config),
         provenance=collect_provenance(description, configs.seed_of(config)),
-        saes=reported_saes(run, kept),
+        saes=reported_saes(run, kept, {}),
         scores=scores,
         controls=controls,
         history=history or run.memory.records,

@@ -35,14 +35,9 @@ HEADLINES = (
         question="How much of the activations comes back?",
     ),
     Headline(
-        name="ce_recovered_zero",
-        label="Loss recovered",
-        question="How much of the model's loss survives, against zeroing its activations?",
-    ),
-    Headline(
         name="ce_recovered_mean",
-        label="Loss recovered (mean)",
-        question="How much of the model's loss survives, against their mean?",
+        label="Loss recovered",
+        question="How much of what the model loses with mean activations does the reconstruction give back?",
     ),
     Headline(name="l0", label="L0", question="How many latents fire per sample?", opponents_compete=False),
     Headline(

@@ -11,7 +11,7 @@ from sae_toolkit.report.cards import cards
 from sae_toolkit.report.plain_json import plain_json
 from sae_toolkit.report.report import FigurePanel, Report
 from sae_toolkit.report.style import css_variables
-from sae_toolkit.report.tables import expectation_rows, ladder, score_rows, settings
+from sae_toolkit.report.tables import excluded_rows, expectation_rows, ladder, score_rows, settings
 
 WIDE_FROM = 1.6
 """Figures at least this many times as wide as high take a row of the page to themselves."""
@@ -38,6 +38,8 @@ def render_page(report: Report) -> str:
         "ladder_rows": rows,
         "figures": [figure_context(figure, Markup(figure.svg)) for figure in report.figures],
         "scores": score_rows(report),
+        "placed": any(sae.site is not None for sae in report.saes),
+        "excluded": excluded_rows(report),
         "config": settings(plain_json(report.config, "config")),
         "provenance": settings(plain_json(report.provenance, "provenance")),
     }

@@ -40,6 +40,7 @@ def read_report(path: Path) -> Report:
             # reports written before there were experiments have neither
             subjects=data.get("subjects", []),
             headlines=[Headline(**headline) for headline in data["headlines"]] if "headlines" in data else HEADLINES,
+            excluded=facts["excluded"],
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"read_report: {folder} holds no report of this version of the toolkit: {error}.") from error

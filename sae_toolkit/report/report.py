@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class ReportedSAE:
     path: str
     """Of the checkpoint, relative to the report's folder."""
     weights_sha256: str
+    site: str | None = None
+    """The place of the source that it reads; None where that was not said, as of a source with one place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,8 @@ class Report:
     """What else has scores: the toy models, sparsities or methods of an experiment."""
     headlines: Sequence[Headline] = HEADLINES
     """The scores that get a card, in this order, as far as they were measured."""
+    excluded: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Samples the source left out: "training" and "evaluation", each where known, then by reason."""
 
     def __post_init__(self) -> None:
         names = self.measured_names
@@ -87,6 +91,13 @@ class Report:
         measured: list[NamedScore | ControlScore] = [*self.scores, *self.controls]
         return [(expectation, expectation.check(measured)) for expectation in self.expected]
 
+    def controls_of(self, sae: str) -> list[ControlScore]:
+        """The controls that an SAE competes with: those at its own site."""
+        sites = {reported.name: reported.site for reported in self.saes}
+        if len(set(sites.values())) == 1:
+            return list(self.controls)
+        return [control for control in self.controls if control.sae.endswith(f" at {sites[sae]}")]
+
     @property
     def passed(self) -> bool:
         """Whether every expected number is met."""
@@ -102,6 +113,7 @@ class Report:
             "scores": [score_json(score) for score in self.scores],
             "expected": [expectation.to_json(result) for expectation, result in self.check_expected()],
             "controls": [{**score_json(control), "role": control.role} for control in self.controls],
+            "excluded": self.excluded,
         }
         return {key: plain_json(value, key) for key, value in content.items()}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import matplotlib.axes
     import matplotlib.figure
 
-BETWEEN_CHANCE_AND_PERFECTION = ("mean_matched_cosine", "recall_at_0.9", "explained_variance")
+BETWEEN_CHANCE_AND_PERFECTION = ("mean_matched_cosine", "recall_at_0.9", "explained_variance", "ce_recovered_mean")
 LEAST_SHOWN = -0.1
 """Controls can reach an explained variance of -10: what lies further left sits on the edge as a triangle."""
 GROUPS = (("", "SAEs"), ("ceiling", "Ceilings"), ("opponent", "Opponents"), ("floor", "Floors"))
@@ -71,7 +71,7 @@ def score_bars(
         axis.set_ylim(height - 0.4, -0.6)
         axis.tick_params(axis="y", length=0, labelcolor=SENTINEL["ink"])
     dictionaries = [row for row in rows if row.role is not None]
-    axes[0].set_yticks([row.y for row in dictionaries], [short(row.text) for row in dictionaries])
+    axes[0].set_yticks([row.y for row in dictionaries], [short(row.text, 38) for row in dictionaries])
     for row in rows:
         if row.role is None:
             axes[0].annotate(
@@ -129,9 +129,11 @@ def draw_dictionary(
 ) -> None:
     """Band from floor to ceiling, whisker, dot and the number in digits."""
     score = named.score
-    if row.role == "" and score.floor is not None and score.ceiling is not None:
+    ceiling = score.ceiling if row.role == "" and score.ceiling is not None and isfinite(score.ceiling) else None
+    if ceiling is not None and score.floor is not None and isfinite(score.floor):
         start = max(score.floor, left)
-        axis.barh(row.y, score.ceiling - start, left=start, height=0.56, color=colour, alpha=0.16, linewidth=0)
+        width = max(ceiling - start, 0)
+        axis.barh(row.y, width, left=start, height=0.56, color=colour, alpha=0.16, linewidth=0)
     if not isfinite(score.value):
         axis.text(left, row.y, "no value", va="center", color=SENTINEL["muted"], fontsize=7.5)
         return
@@ -152,7 +154,7 @@ def draw_dictionary(
         markeredgewidth=1.2,
         clip_on=False,
     )
-    ends = (x, score.high, score.ceiling if row.role == "" else None)
+    ends = (x, score.high, ceiling)
     axis.annotate(
         readable(score.value),
         (max(end for end in ends if end is not None), row.y),

@@ -1,6 +1,6 @@
 """The tables of the page as rows of ready text: controls against SAEs, all scores, settings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -68,7 +68,7 @@ def ladder(report: Report) -> tuple[list[Headline], list[LadderRow]]:
         role = ROLE_ORDER.index(OURS if roles[sae] == ours else roles[sae])
         return role, -found.score.value if found is not None and known else float("inf")
 
-    best = {headline.name: best_opponent(headline, report.controls) for headline in columns}
+    best = {h.name: [best_opponent(h, report.controls_of(sae.name)) for sae in report.saes] for h in columns}
     return columns, [
         LadderRow(
             name=sae,
@@ -79,11 +79,11 @@ def ladder(report: Report) -> tuple[list[Headline], list[LadderRow]]:
     ]
 
 
-def ladder_cell(found: NamedScore | ControlScore | None, best: ControlScore | None) -> LadderCell:
-    """The value, marked where it is the best that an opponent reaches."""
+def ladder_cell(found: NamedScore | ControlScore | None, best: Sequence[ControlScore | None]) -> LadderCell:
+    """The value, marked where it is the best that an opponent of some SAE reaches."""
     return LadderCell(
         text=readable(found.score.value if found is not None else None),
-        best_opponent=found is not None and found is best,
+        best_opponent=found is not None and any(found is rival for rival in best),
     )
 
 
@@ -130,6 +130,14 @@ def settings(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str
         else:
             rows.append((path, "none" if value == {} else readable_setting(value)))
     return rows
+
+
+def excluded_rows(report: Report) -> list[tuple[str, str]]:
+    """What the source left out of which pass, as ("training", "position 1,234; token_id 99")."""
+    return [
+        (phase, "; ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "nothing")
+        for phase, counts in report.excluded.items()
+    ]
 
 
 def expectation_rows(report: Report) -> list[dict[str, Any]]:

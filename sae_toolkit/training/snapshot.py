@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
+from sae_toolkit.differences import differences
 from sae_toolkit.saes.base import AbstractSAE
 
 
@@ -42,20 +43,9 @@ class CheckpointKeeper(ABC):
 
 def refuse_other_setup(saved: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """A run is only resumed with the setup it was started with; otherwise a ValueError with the difference."""
-    differences = setup_differences(saved, json.loads(json.dumps(asked)), "")
-    if differences:
+    found = differences(saved, json.loads(json.dumps(asked)))
+    if found:
         raise ValueError(
-            "resume: this checkpoint belongs to another setup. " + "; ".join(differences) + ". "
+            "resume: this checkpoint belongs to another setup. " + "; ".join(found) + ". "
             "Resume with the saved setup, or start a new run in another folder."
         )
-
-
-def setup_differences(saved: Any, asked: Any, path: str) -> list[str]:
-    """Every leaf at which two JSON-like values differ, as 'path: saved x, asked y'."""
-    if isinstance(saved, Mapping) and isinstance(asked, Mapping):
-        keys = list(dict.fromkeys([*saved, *asked]))
-        inner = [setup_differences(saved.get(key), asked.get(key), f"{path}.{key}".lstrip(".")) for key in keys]
-        return [difference for differences in inner for difference in differences]
-    if saved == asked:
-        return []
-    return [f"{path}: saved {saved!r}, asked {asked!r}"]

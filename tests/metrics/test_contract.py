@@ -7,6 +7,7 @@ from math import isfinite, isnan
 
 import pytest
 import torch
+from fake_splicing import FakeSplicingSource
 
 import sae_toolkit.metrics as package
 from sae_toolkit.metrics.coders import LinearTopK
@@ -21,6 +22,7 @@ SHIPPED = {
     "Leakage",
     "SAELensRecovery",
     "Interference",
+    "ModelLoss",
     "Reconstruction",
     "Sparsity",
 }
@@ -48,6 +50,8 @@ def build(metric):
         "directions": directions(),
         "pairs": torch.tensor([[0, 1], [2, 3]]),
         "partners": torch.arange(12) ^ 1,
+        "source": FakeSplicingSource(("early",)),
+        "n_tokens": 100,
     }
     needs = inspect.signature(metric).parameters
     assert set(needs) <= set(known), f"{metric.__name__} needs {set(needs)}: teach this test how to give it"

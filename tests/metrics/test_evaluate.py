@@ -1,12 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
+from fake_splicing import FakeSplicingSource
+from toy import ToySource
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary, random_directions
-from sae_toolkit.metrics.evaluate import default_metrics, evaluate, with_reference
+from sae_toolkit.metrics.evaluate import default_metrics, evaluate, evaluate_and_count, with_reference
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import Sparsity
@@ -126,6 +130,23 @@ def test_truth_metrics_come_with_a_source_of_known_features(rows):
     assert names == {"Reconstruction", "Sparsity", "Interference"}
     more = {type(metric).__name__ for metric in default_metrics(SuperpositionSource(dataset_a(0)))}
     assert more == names | {"FeatureRecovery", "LatentDetection", "Leakage", "SAELensRecovery"}
+
+
+def test_losses_come_with_a_language_model():
+    source = FakeSplicingSource(("early",))
+    names = {type(metric).__name__ for metric in default_metrics(source)}
+    assert names == {"Reconstruction", "Sparsity", "Interference", "ModelLoss"}
+    random = FixedDictionary(random_directions(16, 6, seed=0), coder=LinearTopK(2))
+    metrics = partial(default_metrics, source, loss_tokens=100)
+    scores = evaluate(random, source, n_samples=50, metrics=metrics)["sae"]
+    assert (scores["l0"].n, scores["ce_clean"].n) == (50, 104)  # whole rows of 8 tokens
+
+
+def test_samples_left_out_on_the_way_are_counted():
+    sae = FixedDictionary(random_directions(16, 8, seed=0), coder=LinearTopK(2))
+    found = evaluate_and_count(sae, ToySource(), n_samples=90, metrics=both, batch_size=40)
+    assert found.excluded == {"toy reason": 6}  # two with each of three batches
+    assert found.scores == evaluate(sae, ToySource(), n_samples=90, metrics=both, batch_size=40)
 
 
 def test_the_same_score_from_two_metrics_is_an_error(rows, sae):

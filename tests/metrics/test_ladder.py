@@ -4,10 +4,12 @@ from statistics import mean, stdev
 
 import pytest
 import torch
+from fake_splicing import WIDTHS, FakeSplicingSource
 from toy import ToySource, small_config, toy_batch
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
 from sae_toolkit.activations import SuperpositionSource
+from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
 from sae_toolkit.metrics import Ladder, Score, over_seeds, score_with_controls
 from sae_toolkit.metrics.ladder import group_of
@@ -50,6 +52,75 @@ def test_without_truth_the_ceiling_is_the_own_dictionary_with_better_inference()
     pursued = ladder.controls["ceiling/a with OMP"]["explained_variance"]
     assert ladder.saes["a"]["explained_variance"].ceiling == pursued.value
     assert "mean_matched_cosine" not in ladder.saes["a"]
+
+
+@pytest.fixture(scope="module")
+def two_sites() -> Ladder:
+    saes = {"b": small_topk(WIDTHS["late"]), "a": small_topk(WIDTHS["early"])}
+    where = {"a": "early", "b": "late"}
+    return score_with_controls(saes, FakeSplicingSource(), n_samples=200, sites=where, loss_tokens=80, leave_out=SLOW)
+
+
+SLOW = ("floor/ica", "floor/kmeans")
+
+
+def small_topk(d_in: int) -> AbstractSAE:
+    return TopKSAE(TopKSAE.Config(d_in=d_in, d_sae=8, k=2)).eval()
+
+
+def test_each_sae_is_scored_at_its_own_site(two_sites: Ladder) -> None:
+    assert list(two_sites.saes) == ["b", "a"]
+    for name, site in (("a", "early"), ("b", "late")):
+        there = site_of(FakeSplicingSource(), site)
+        alone = score_with_controls(
+            {name: small_topk(there.d_in)}, there, n_samples=200, loss_tokens=80, leave_out=SLOW
+        )
+        assert two_sites.saes[name] == alone.saes[name]
+        assert {
+            f"{key} at {site}": found for key, found in alone.controls.items()
+        }.items() <= two_sites.controls.items()
+
+
+def test_controls_say_their_site_where_there_are_several(two_sites: Ladder) -> None:
+    assert {"floor/random at early", "floor/random at late", "ceiling/a with OMP at early"} <= set(two_sites.controls)
+    assert all(key.endswith((" at early", " at late")) for key in two_sites.controls)
+
+
+def test_a_language_model_is_asked_for_its_losses(two_sites: Ladder) -> None:
+    score = two_sites.saes["a"]["ce_recovered_mean"]
+    assert score.n == 80
+    assert score.floor == two_sites.controls["floor/random at early"]["ce_recovered_mean"].value
+    assert score.ceiling == two_sites.controls["ceiling/a with OMP at early"]["ce_recovered_mean"].value
+
+
+def test_the_ladder_counts_what_was_left_out(two_sites: Ladder) -> None:
+    assert two_sites.excluded == {"position": 1}  # one batch of 1,024 asked, one token left out of each
+    assert over_seeds([two_sites, two_sites]).excluded == {"position": 2}
+
+
+@pytest.mark.parametrize(
+    ("sites", "complaint"),
+    [
+        ({"a": "early"}, "no site is given for SAE 'b'"),
+        ({"a": "early", "b": "lat"}, "Did you mean 'late'"),
+        ({"a": "early", "b": "late", "c": "late"}, "one is given for \\['c'\\]"),
+    ],
+)
+def test_unclear_sites_are_refused(sites: dict[str, str], complaint: str) -> None:
+    saes = {"a": small_topk(WIDTHS["early"]), "b": small_topk(WIDTHS["late"])}
+    with pytest.raises(ValueError, match=complaint):
+        score_with_controls(saes, FakeSplicingSource(), n_samples=20, sites=sites)
+
+
+def test_no_sae_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no SAE given"):
+        score_with_controls({}, ToySource(), n_samples=20)
+
+
+def test_the_only_site_may_be_named_or_not() -> None:
+    saes = {"a": fitted(TopKSAE)}
+    named = score_with_controls(saes, ToySource(), n_samples=50, sites={"a": "activations"}, leave_out=SLOW)
+    assert named == score_with_controls(saes, ToySource(), n_samples=50, leave_out=SLOW)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 from sae_toolkit.report import render_page
@@ -88,6 +89,20 @@ def test_tables_and_regions_are_named(report):
 
 def test_the_best_opponent_is_marked_in_words(report):
     assert "best opponent 0.600 (k-means)" in render_page(report)
+
+
+def test_what_was_left_out_is_said_by_reason(report):
+    counts = {"training": {"position": 1234, "token_id": 99, "never": 0}, "evaluation": {}}
+    page = render_page(replace(report, excluded=counts))
+    assert "Samples left out of training: position 1,234; token_id 99." in page
+    assert "Samples left out of evaluation: nothing." in page
+    assert "Samples left out" not in render_page(report)
+
+
+def test_sites_are_shown_where_they_were_said(report):
+    assert "Site</th>" not in render_page(report)
+    placed = [replace(sae, site="blocks.0.hook_resid_post") for sae in report.saes]
+    assert "<code>blocks.0.hook_resid_post</code>" in render_page(replace(report, saes=placed))
 
 
 def test_size_of_a_large_report(make_report):

@@ -12,8 +12,8 @@ SCORE_KEYS = ["name", "sae", "value", "low", "high", "floor", "ceiling", "n", "i
 
 def test_json_has_exactly_the_fixed_keys(report):
     content = report.to_json()
-    assert list(content) == ["recipe", "config", "provenance", "saes", "scores", "expected", "controls"]
-    assert list(content["saes"][0]) == ["name", "variant", "path", "weights_sha256"]
+    assert list(content) == ["recipe", "config", "provenance", "saes", "scores", "expected", "controls", "excluded"]
+    assert list(content["saes"][0]) == ["name", "variant", "path", "weights_sha256", "site"]
     assert all(list(score) == SCORE_KEYS for score in content["scores"])
     assert all(list(control) == [*SCORE_KEYS, "role"] for control in content["controls"])
     assert list(content["expected"][0]) == ["score", "sae", "at_least", "at_most", "value", "passed", "reason"]

@@ -92,9 +92,9 @@ class Report:
         return [(expectation, expectation.check(measured)) for expectation in self.expected]
 
     def controls_of(self, sae: str) -> list[ControlScore]:
-        """The controls that an SAE competes with: those at its own site."""
+        """The controls that an SAE (or another row) competes with: those at its own site, where there are several."""
         sites = {reported.name: reported.site for reported in self.saes}
-        if len(set(sites.values())) == 1:
+        if len(set(sites.values())) <= 1 or sae not in sites:
             return list(self.controls)
         return [control for control in self.controls if control.sae.endswith(f" at {sites[sae]}")]
 

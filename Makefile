@@ -18,7 +18,7 @@ demo: $(READY)
 	$(BIN)/sae-toolkit run toy_superposition --output runs/demo
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 check: $(READY)
 	$(BIN)/ruff check .

@@ -44,6 +44,8 @@ class Config:
     """Budget, learning and the seed of everything."""
     eval_samples: int = 20_000
     """Held-out tokens behind every score, or all there are."""
+    loss_tokens: int = 8_192
+    """Held-out tokens on which the model runs with each SAE and each control spliced in."""
 
 
 LEAVE_OUT = ("floor/ica", "floor/kmeans")
@@ -55,6 +57,7 @@ SMOKE = Config(
     d_sae=64,
     train=TrainConfig(n_samples=60_000, batch_size=256, preparation_samples=4_096),
     eval_samples=2_000,
+    loss_tokens=1_000,
 )
 
 
@@ -82,7 +85,12 @@ def main(config: Config, run: RunFolder) -> Report:
     stored = source if config.cache is None else CachedSource.of(source, config.cache)
     result = train(saes, stored, config.train, **run.training(checkpoint_every_samples=20_000_000))
     ladder = score_with_controls(
-        saes, source, n_samples=config.eval_samples, seed=config.train.seed, leave_out=LEAVE_OUT
+        saes,
+        source,
+        n_samples=config.eval_samples,
+        seed=config.train.seed,
+        leave_out=LEAVE_OUT,
+        loss_tokens=config.loss_tokens,
     )
     return build_report(config, run, saes, source, ladder, excluded=result.excluded)
 

@@ -10,6 +10,9 @@ from typing import Any
 
 from sae_toolkit.recipe import Recipe
 
+LONG = 16
+"""Entries of a list that is worth a line."""
+
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     """What `cache build` takes beside what every command on a recipe takes."""
@@ -36,10 +39,16 @@ def describe(folder: Path) -> list[str]:
     """Size, type, places and origin of a cache, a line each."""
     from sae_toolkit.activations.cache import cache_info  # noqa: PLC0415
 
-    values = {
-        name: value if isinstance(value, str) else json.dumps(value) for name, value in cache_info(folder).items()
-    }
-    return [f"{name} = {value}" for name, value in values.items()]
+    return leaves(cache_info(folder), "")
+
+
+def leaves(value: Any, path: str) -> list[str]:
+    """Every value of a nested description on a line of its own; a long list as its length."""
+    if isinstance(value, Mapping) and value:
+        return [line for key, inner in value.items() for line in leaves(inner, f"{path} / {key}".removeprefix(" / "))]
+    if isinstance(value, list) and len(value) > LONG:
+        return [f"{path} = [{len(value)} numbers]"]
+    return [f"{path} = {value if isinstance(value, str) else json.dumps(value)}"]
 
 
 def verify(folder: Path) -> list[str]:

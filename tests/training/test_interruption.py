@@ -56,10 +56,15 @@ def test_the_handlers_of_before_are_back() -> None:
 
 
 def test_a_second_signal_acts_as_usual() -> None:
-    with SignalCatcher():
-        os.kill(os.getpid(), signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
+    # a shell starts background jobs with SIGINT ignored, so what is usual is set here
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with SignalCatcher():
             os.kill(os.getpid(), signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_training_in_another_thread_works() -> None:

@@ -10,6 +10,7 @@ from .sites import SiteSource as SiteSource
 from .source import ActivationBatch as ActivationBatch
 from .source import ActivationSource as ActivationSource
 from .source import ActivationStream as ActivationStream
+from .source import KnownFeatures as KnownFeatures
 from .source import SplicingSource as SplicingSource
 from .source import Split as Split
 from .source import TokenLosses as TokenLosses
@@ -18,4 +19,5 @@ from .splicing_site import site_of as site_of
 from .superposition import SuperpositionSource as SuperpositionSource
 from .text import Text as Text
 from .text import TextConfig as TextConfig
+from .toy_model import ToyModelSource as ToyModelSource
 from .transformer import TransformerSource as TransformerSource

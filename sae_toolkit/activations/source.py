@@ -85,6 +85,29 @@ class ActivationSource(ABC):
         return ()
 
 
+class KnownFeatures(ActivationSource):
+    """A source whose features are known: every batch carries its `coefficients`, in the order of `directions`.
+
+    Up to what `describe` calls noise, activations = coefficients @ directions + bias, with coefficients at least 0.
+    Whoever implements it is scored against the truth, gets its ceilings and is drawn with it.
+    """
+
+    @property
+    @abstractmethod
+    def directions(self) -> Float[Tensor, "n_features d_in"]:
+        """The true feature directions, unit rows."""
+
+    @property
+    def bias(self) -> Float[Tensor, " d_in"] | None:
+        """What is added to every sample; None for nothing."""
+        return None
+
+    @property
+    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"] | None:
+        """Rows (parent, child) of features of which the child fires only with its parent; None without a hierarchy."""
+        return None
+
+
 Replacement = Callable[[Tensor], Tensor]
 """Activations `[n d_in]` in, what the model goes on with instead out: an SAE's reconstruction, zeros, a mean."""
 

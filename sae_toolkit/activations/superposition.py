@@ -1,19 +1,23 @@
 """Activations of a known world, made on the fly: every batch comes with the coefficients behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
+from sae_toolkit.activations.source import ActivationBatch, ActivationStream, KnownFeatures, Split
 from sae_toolkit.activations.stream_state import check_identity
-from sae_toolkit.ground_truth.world import World
+from sae_toolkit.ground_truth.world import World, WorldSample
 from sae_toolkit.seeding import generator_for
 
+Sampling = Callable[[int, torch.Generator], WorldSample]
+"""Draws so many samples, with the truth behind them."""
 
-class SuperpositionSource(ActivationSource):
+
+class SuperpositionSource(KnownFeatures):
     """Fresh samples of a world without end, in both splits. Batch i is a function of (world, seed, split, size, i)."""
 
     def __init__(self, world: World) -> None:
@@ -26,14 +30,17 @@ class SuperpositionSource(ActivationSource):
 
     @property
     def directions(self) -> Float[Tensor, "n_features d_in"]:
-        """The true feature directions, unit rows."""
         return self.world.directions
 
+    @property
+    def bias(self) -> Float[Tensor, " d_in"]:
+        return self.world.bias
+
+    @property
+    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"] | None:
+        return None if self.world.hierarchy is None else self.world.hierarchy.pairs()
+
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "SuperpositionStream":
-        if batch_size < 1:
-            raise ValueError(f"SuperpositionSource.stream: batch_size={batch_size} asked, but at least 1 is needed.")
-        if split not in ("train", "eval"):
-            raise ValueError(f'SuperpositionSource.stream: split={split!r} asked, but it is "train" or "eval".')
         identity = {
             "source": "SuperpositionSource",
             "world_sha256": self.description["world"]["content_sha256"],
@@ -41,7 +48,7 @@ class SuperpositionSource(ActivationSource):
             "split": split,
             "batch_size": batch_size,
         }
-        return SuperpositionStream(self.world, identity)
+        return SuperpositionStream(self.world.sample, identity)
 
     def describe(self) -> dict[str, Any]:
         return deepcopy(self.description)
@@ -50,15 +57,21 @@ class SuperpositionSource(ActivationSource):
 class SuperpositionStream(ActivationStream):
     """Endless batches; the state is what the stream is of, and the number of the next batch."""
 
-    def __init__(self, world: World, identity: Mapping[str, Any]) -> None:
-        self.world, self.identity = world, dict(identity)
+    def __init__(self, sample: Sampling, identity: Mapping[str, Any]) -> None:
+        """`identity` holds "source" (a class's name), "seed", "split", "batch_size" and what else tells streams apart."""
+        name, batch_size, split = (identity[key] for key in ("source", "batch_size", "split"))
+        if batch_size < 1:
+            raise ValueError(f"{name}.stream: batch_size={batch_size} asked, but at least 1 is needed.")
+        if split not in ("train", "eval"):
+            raise ValueError(f'{name}.stream: split={split!r} asked, but it is "train" or "eval".')
+        self.sample, self.identity = sample, dict(identity)
         self.next_batch = 0
 
     def __next__(self) -> ActivationBatch:
         # train takes the even generators and eval the odd ones, so that no seed and no index makes them meet
         index = 2 * self.next_batch + (self.identity["split"] == "eval")
         generator = generator_for(self.identity["seed"], "superposition samples", index)
-        sample = self.world.sample(self.identity["batch_size"], generator)
+        sample = self.sample(self.identity["batch_size"], generator)
         self.next_batch += 1
         return ActivationBatch(activations=sample.activations, coefficients=sample.coefficients)
 

@@ -30,6 +30,7 @@ from .probabilities import synth_sae_bench_probabilities as synth_sae_bench_prob
 from .probabilities import uniform_probabilities as uniform_probabilities
 from .probabilities import zipf_probabilities as zipf_probabilities
 from .superposition_theory import PHASES as PHASES
+from .superposition_theory import best_pair as best_pair
 from .superposition_theory import candidate_losses as candidate_losses
 from .superposition_theory import closed_form_boundary as closed_form_boundary
 from .superposition_theory import feature_variance as feature_variance
@@ -41,6 +42,7 @@ from .synth_sae_bench import SynthSAEBenchConfig as SynthSAEBenchConfig
 from .synth_sae_bench import synth_sae_bench as synth_sae_bench
 from .toy_data import ToyData as ToyData
 from .toy_model import ToyModels as ToyModels
+from .toy_model import rotate_hidden as rotate_hidden
 from .toy_training import Snapshot as Snapshot
 from .toy_training import ToyTrainConfig as ToyTrainConfig
 from .toy_training import ToyTraining as ToyTraining

@@ -148,6 +148,17 @@ class ToyModels(nn.Module):
         return ToyModels.of_weights(self.config.kind, self.W[indices], self.b[indices], W2)
 
 
+def rotate_hidden(models: ToyModels, rotation: Float[Tensor, "n_hidden n_hidden"]) -> ToyModels:
+    """The same models with Q W in place of W, and Q h in place of what was linear in h.
+
+    Where nothing privileges a basis of the hidden space (no ReLU in it), outputs stay what they were.
+    """
+    Q = rotation.to(models.W)
+    return ToyModels.of_weights(
+        models.config.kind, Q @ models.W, models.b, None if models.W2 is None else models.W2 @ Q.T
+    )
+
+
 def draw_weights(config: ToyModels.Config, seed: int, index: int) -> Float[Tensor, "rows n_features"]:
     """Initial W of one instance; for absolute_value W2 transposed stands below it."""
     rows = config.n_hidden * (2 if config.kind == "absolute_value" else 1)

@@ -5,7 +5,8 @@ Guarantee by coherence: Tropp 2004, theorem A. Phase transition of the convex pr
 Elhage et al. 2022 (arXiv 2209.10652), "Related Work".
 """
 
-from math import log
+from collections.abc import Sequence
+from math import log, nan
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,9 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit
+from sae_toolkit.metrics.score import Score
 from sae_toolkit.seeding import generator_for
 
 SMALLEST, LARGEST = 0.1, 1.0
@@ -31,6 +34,8 @@ class CodeRecovery(NamedTuple):
     """Lawson & Hanson's active set method: relative error of the codes below 5 %."""
     basis_pursuit: Float64[Tensor, " n_samples"]
     """min sum z with z >= 0 and z G = x, the noiseless lasso: relative error of the codes below 5 %."""
+    lasso: Float64[Tensor, " n_samples"]
+    """The end of scikit-learn's lasso path: basis pursuit by an algorithm of its own. Error of the codes below 5 %."""
     linear_top_k: Float64[Tensor, " n_samples"]
     """Share of the support among the k largest entries of x G^T: all that one product can see."""
 
@@ -64,8 +69,20 @@ def code_recovery(
         pursuit=(pursued == support).all(dim=1).double(),
         nonnegative_least_squares=(relative_error(nonnegative_least_squares(x, directions), codes) < CLOSE).double(),
         basis_pursuit=(relative_error(basis_pursuit(x, directions), codes) < CLOSE).double(),
+        lasso=(relative_error(lasso(x, directions), codes) < CLOSE).double(),
         linear_top_k=(largest & support).sum(dim=1) / support_size,
     )
+
+
+def recovery_rates(
+    directions: Float[Tensor, "n_features d"], support_size: int, *, n_samples: int = 100, seed: int
+) -> dict[str, Score]:
+    """`code_recovery` as `recovered_by_<solver>`: mean over the samples, with its interval."""
+    found = code_recovery(directions, support_size, n_samples=n_samples, seed=seed)
+    return {
+        f"recovered_by_{solver}": mean_score(values, id=f"recovered_by_{solver}/v1")
+        for solver, values in found._asdict().items()
+    }
 
 
 def relative_error(
@@ -97,6 +114,25 @@ def basis_pursuit(
         result = linprog(np.ones(n_features), A_eq=directions.T.numpy(), b_eq=row, method="highs")
         solutions.append(result.x if result.x is not None else np.full(n_features, np.nan))
     return torch.from_numpy(np.stack(solutions))
+
+
+def lasso(
+    x: Float64[Tensor, "n_samples d"], directions: Float64[Tensor, "n_features d"]
+) -> Float64[Tensor, "n_samples n_features"]:
+    """min ||x - z G||^2 / 2 d + penalty * sum z over z >= 0 in the limit of no penalty, by least angle regression."""
+    from sklearn.linear_model import lars_path  # noqa: PLC0415  (slow import)
+
+    G = directions.T.numpy()
+    paths = [lars_path(G, row, method="lasso", positive=True, max_iter=4 * G.shape[0])[2] for row in x.numpy()]
+    return torch.from_numpy(np.stack([path[:, -1] for path in paths]))
+
+
+def half_way(x: Sequence[int | float], rates: Sequence[float]) -> float:
+    """Where a rate falls through 1/2 as x grows, linearly between the two points around it; NaN where it does not."""
+    for left, right, high, low in zip(x, x[1:], rates, rates[1:], strict=False):
+        if high >= 0.5 > low:
+            return left + (right - left) * (high - 0.5) / (high - low)
+    return nan
 
 
 def guaranteed_support_size(coherence: float) -> float:

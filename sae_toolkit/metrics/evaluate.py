@@ -9,8 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, SplicingSource
-from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures, SplicingSource
 from sae_toolkit.metrics.absorption import Absorption
 from sae_toolkit.metrics.co_firing import first_rows
 from sae_toolkit.metrics.detection import LatentDetection
@@ -44,11 +43,11 @@ def default_metrics(source: ActivationSource, *, loss_tokens: int = LOSS_TOKENS)
     `loss_tokens` is the number of held-out tokens behind the losses.
     """
     metrics: list[Metric] = [Reconstruction(), Sparsity(), Interference()]
-    if isinstance(source, SuperpositionSource):
+    if isinstance(source, KnownFeatures):
         truth = (FeatureRecovery, LatentDetection, Leakage, SAELensRecovery)
         metrics += [metric(source.directions) for metric in truth]
-        if source.world.hierarchy is not None:
-            metrics.append(Absorption(source.directions, source.world.hierarchy.pairs()))
+        if source.hierarchy_pairs is not None:
+            metrics.append(Absorption(source.directions, source.hierarchy_pairs))
     if isinstance(source, SplicingSource):
         metrics.append(ModelLoss(source, loss_tokens))
     return metrics

@@ -19,6 +19,15 @@ def gram(W: Float[Tensor, "*instances n_hidden n_features"]) -> Float64[Tensor, 
     return columns.mT @ columns
 
 
+def feature_cosines(
+    W: Float[Tensor, "*instances n_hidden n_features"],
+) -> Float64[Tensor, "*instances n_features n_features"]:
+    """hat W_i . hat W_j; 0 in the row and the column of a feature without norm."""
+    norms = feature_norms(W)
+    units = W.detach().cpu().double() / norms.where(norms > 0, 1.0).unsqueeze(-2)
+    return units.mT @ units
+
+
 def feature_norms(W: Float[Tensor, "*instances n_hidden n_features"]) -> Float64[Tensor, "*instances n_features"]:
     """||W_i||."""
     norms: Tensor = W.detach().cpu().double().norm(dim=-2)
@@ -73,3 +82,32 @@ def superposition_index(
     need be in superposition, and `feature_interference` says whether something is.
     """
     return represented(W, threshold=threshold).sum(dim=-1).double() / W.shape[-2]
+
+
+def plateau_scores(p: Float[Tensor, " n_models"], dimensions: Float[Tensor, " n_models"]) -> dict[str, float]:
+    """D* over models of falling p.
+
+    smallest_fall: of D* from one model to the next, below 0 where it rises. steepest_p: the middle of the two
+    neighbours between which it falls fastest with p.
+    """
+    if len(p) < 2 or not (p.diff() < 0).all():
+        raise ValueError(f"plateau_scores: p={p.tolist()} given. Give at least two, in falling order.")
+    steepest = int((dimensions.diff() / p.diff()).argmax())
+    return {"smallest_fall": float(-dimensions.diff().max()), "steepest_p": float(p[steepest : steepest + 2].mean())}
+
+
+def geometry_scores(W: Float[Tensor, "n_hidden n_features"]) -> dict[str, int | float]:
+    """One model in numbers; features in order of importance.
+
+    mean_interference is that of the represented features (0 where there are none). out_of_order: the number represented
+    minus the index (from 0) of the first that is not, 0 where exactly the most important ones are.
+    """
+    kept = represented(W)
+    n_kept = int(kept.sum())
+    return {
+        "represented": n_kept,
+        "dimensions_per_feature": float(dimensions_per_feature(W)),
+        "mean_interference": float(feature_interference(W)[kept].sum()) / max(n_kept, 1),
+        "out_of_order": n_kept - int(kept.long().cumprod(dim=0).sum()),
+        "summed_dimensionality": float(feature_dimensionality(W).sum()),
+    }

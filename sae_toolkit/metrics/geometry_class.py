@@ -5,6 +5,7 @@ and within a group into the corners of a small polytope. A square, and an octahe
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from math import cos, pi, sqrt
 from typing import NamedTuple
 
@@ -106,6 +107,14 @@ def arrangement_in_plane(
         off = (gaps_in_degrees(model[:, kept]) - torch.tensor(gaps, dtype=torch.float64)).abs() if gaps else None
         found.append(name if off is not None and bool((off <= degrees).all()) else "other")
     return found
+
+
+def arrangement_shares(arrangements: Sequence[str]) -> dict[str, float]:
+    """Shares of "orthogonal", "antipodal", "pentagon" and "other" among models' `arrangement_in_plane`."""
+    if not arrangements:
+        raise ValueError("arrangement_shares: no arrangement given. Give that of at least one model.")
+    counts = Counter(name.split()[-1] for name in arrangements)
+    return {name: counts[name] / len(arrangements) for name in ("orthogonal", "antipodal", "pentagon", "other")}
 
 
 def gaps_in_degrees(directions: Float64[Tensor, "two n"]) -> Float64[Tensor, " n"]:

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 
 from sae_toolkit.activations.shuffle import buffered_bytes
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, SplicingSource
-from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures, SplicingSource
 from sae_toolkit.metrics.controls import CHOSEN_LIKE_AN_SAE
 from sae_toolkit.metrics.detection import RANKED_SAMPLES
 from sae_toolkit.metrics.evaluate import default_metrics
@@ -74,7 +73,7 @@ def evaluation_memory(
             held + building,
             held + kept + scoring(source, first, n_samples),
         ]
-        if isinstance(source, SuperpositionSource):
+        if isinstance(source, KnownFeatures):
             moments.append(held + kept + probing(source))  # what metrics kept is in small pieces, which stay
     losses = losses_of_model(source)
     return EvaluationMemory(libraries + max(*moments, sample + losses["cpu"]), losses.get("cuda", 0))
@@ -83,7 +82,7 @@ def evaluation_memory(
 def load_libraries(source: ActivationSource, leave_out: Collection[str]) -> int:
     """Imports what scoring will import, and says what that took."""
     before = memory.resident_bytes()
-    if isinstance(source, SuperpositionSource):
+    if isinstance(source, KnownFeatures):
         importlib.import_module("scipy.optimize")
     if "floor/ica" not in leave_out:
         importlib.import_module("sklearn.decomposition")
@@ -100,7 +99,7 @@ def n_controls(source: ActivationSource, leave_out: Collection[str]) -> int:
     """Controls that SAEs of one width and sparsity share: floors, some once more by top-k, an untrained SAE, truth."""
     floors = [name for name in FLOORS if name not in leave_out]
     chosen = [name for name in floors if name in CHOSEN_LIKE_AN_SAE]
-    return len(floors) + len(chosen) + 1 + (N_CEILINGS if isinstance(source, SuperpositionSource) else 0)
+    return len(floors) + len(chosen) + 1 + (N_CEILINGS if isinstance(source, KnownFeatures) else 0)
 
 
 def building_floors(size: SAESize, leave_out: Collection[str]) -> int:
@@ -123,7 +122,7 @@ def scoring(source: ActivationSource, size: SAESize, n_samples: int) -> int:
     # correlations, the same with taken atoms masked, the mask; basis and chosen atoms; normal equations in float64
     pursuit = BATCH * (9 * w + 3 * 4 * k * d_in + 28 * k * k)
     cosines = 3 * 8 * min(BLOCK_ENTRIES, w * w) + 2 * 8 * w * d_in  # a block, its absolute values, squares; unit rows
-    if not isinstance(source, SuperpositionSource):
+    if not isinstance(source, KnownFeatures):
         return max(pursuit, cosines)
     n_features = len(source.directions)
     lasso = 7 * 4 * BATCH * n_features
@@ -131,7 +130,7 @@ def scoring(source: ActivationSource, size: SAESize, n_samples: int) -> int:
     return max(pursuit, cosines, lasso, matching)
 
 
-def probing(source: SuperpositionSource) -> int:
+def probing(source: KnownFeatures) -> int:
     """The linear probe, in float64: both samples, centred, their covariance's inverse on them; labels and readouts."""
     return PROBED_SAMPLES * 8 * (6 * source.d_in + 5 * PROBED_AT_ONCE)
 
@@ -177,7 +176,7 @@ class ByteCount:
 
 def sample_like(source: ActivationSource, size: SAESize) -> ActivationBatch:
     """One batch of the right shape, with the world's own coefficients where there is one."""
-    if isinstance(source, SuperpositionSource):
+    if isinstance(source, KnownFeatures):
         return next(source.stream(BATCH, seed=0, split="eval"))
     ramp = torch.linspace(-1, 1, BATCH * size.d_in).reshape(BATCH, size.d_in)
     return ActivationBatch(activations=ramp, document_ids=torch.arange(BATCH))

@@ -1,6 +1,7 @@
 """What a run found: one self-contained HTML page, and the same numbers as JSON."""
 
 from sae_toolkit.report.build import build_report as build_report
+from sae_toolkit.report.code_recovery import code_recovery_panel as code_recovery_panel
 from sae_toolkit.report.cosine_histogram import cosine_histogram as cosine_histogram
 from sae_toolkit.report.cosine_histogram import cosine_histogram_panel as cosine_histogram_panel
 from sae_toolkit.report.curves import training_curves as training_curves
@@ -9,12 +10,14 @@ from sae_toolkit.report.density import density as density
 from sae_toolkit.report.density import density_panel as density_panel
 from sae_toolkit.report.dimensionality_scatter import dimensionality_scatter as dimensionality_scatter
 from sae_toolkit.report.dimensionality_scatter import dimensionality_scatter_panel as dimensionality_scatter_panel
+from sae_toolkit.report.dimensionality_scatter import dimensions_per_feature_panel as dimensions_per_feature_panel
 from sae_toolkit.report.expectation import ControlScore as ControlScore
 from sae_toolkit.report.expectation import Expectation as Expectation
 from sae_toolkit.report.expectation import ExpectationResult as ExpectationResult
 from sae_toolkit.report.expectation import NamedScore as NamedScore
 from sae_toolkit.report.experiment import build_experiment_report as build_experiment_report
 from sae_toolkit.report.experiment import scores_of as scores_of
+from sae_toolkit.report.experiment import with_saes_of_parts as with_saes_of_parts
 from sae_toolkit.report.feature_arrows import feature_arrows as feature_arrows
 from sae_toolkit.report.feature_arrows import feature_arrows_panel as feature_arrows_panel
 from sae_toolkit.report.feature_arrows import training_frames as training_frames
@@ -30,13 +33,17 @@ from sae_toolkit.report.line_chart import line_chart as line_chart
 from sae_toolkit.report.line_chart import line_chart_panel as line_chart_panel
 from sae_toolkit.report.match_matrix import match_matrix as match_matrix
 from sae_toolkit.report.match_matrix import match_matrix_panel as match_matrix_panel
+from sae_toolkit.report.neuron_stacks import neuron_stacks as neuron_stacks
+from sae_toolkit.report.neuron_stacks import neuron_stacks_panel as neuron_stacks_panel
 from sae_toolkit.report.page import render_page as render_page
 from sae_toolkit.report.phase_diagram import Boundary as Boundary
 from sae_toolkit.report.phase_diagram import PhaseMap as PhaseMap
 from sae_toolkit.report.phase_diagram import phase_diagram as phase_diagram
 from sae_toolkit.report.phase_diagram import phase_diagram_panel as phase_diagram_panel
+from sae_toolkit.report.privilege_chart import privilege_panel as privilege_panel
 from sae_toolkit.report.provenance import collect_provenance as collect_provenance
 from sae_toolkit.report.reading import read_report as read_report
+from sae_toolkit.report.recovery_curves import recovery_curves_panels as recovery_curves_panels
 from sae_toolkit.report.report import FigurePanel as FigurePanel
 from sae_toolkit.report.report import Report as Report
 from sae_toolkit.report.report import ReportedSAE as ReportedSAE

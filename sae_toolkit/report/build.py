@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from sae_toolkit import config as configs
-from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.source import ActivationSource, KnownFeatures
 from sae_toolkit.activations.splicing_site import site_of
-from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.checkpoint import weights_sha256
 from sae_toolkit.metrics.controls import FLOOR, random_directions
 from sae_toolkit.metrics.evaluate import evaluate
@@ -106,7 +105,7 @@ def sae_figures(
         firing |= firing_of(there, site_of(source, site))
     rates = {name: firing[name].firing_rates() for name in saes}
     figures: list[FigurePanel] = []
-    if isinstance(source, SuperpositionSource):
+    if isinstance(source, KnownFeatures):
         figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
     figures.append(density_panel(rates, n_samples=min(metric.n_samples for metric in firing.values())))
     if run.memory.records:
@@ -130,7 +129,7 @@ def control_scores(ladder: Ladder) -> list[ControlScore]:
 
 
 def truth_figures(
-    saes: Mapping[str, AbstractSAE], source: SuperpositionSource, alive: Mapping[str, torch.Tensor]
+    saes: Mapping[str, AbstractSAE], source: KnownFeatures, alive: Mapping[str, torch.Tensor]
 ) -> list[FigurePanel]:
     """What can only be drawn where the true directions are known."""
     decoders = {name: sae.decoder_directions().detach().cpu() for name, sae in saes.items()}

@@ -3,7 +3,7 @@
 After Elhage et al. 2022 (arXiv 2209.10652), "The Geometry of Superposition".
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.metrics.polytopes import POLYTOPES
-from sae_toolkit.report.line_chart import Reference, draw_reference, plain_numbers
+from sae_toolkit.report.line_chart import Line, Reference, draw_reference, line_chart_panel, plain_numbers
 from sae_toolkit.report.report import FigurePanel
 from sae_toolkit.report.style import series
 from sae_toolkit.report.svg import WIDE, drawn_as_svg
@@ -36,6 +36,29 @@ def dimensionality_scatter_panel(dimensionalities: Mapping[int | float, Float[Te
         "at 1/2 is a model made of opposite pairs, and the plateau there is where antipodal pairs are the best over a "
         "range of sparsities. Dots at 0 are features not learned; shares sum to the number of hidden dimensions.",
         svg=dimensionality_scatter(dimensionalities),
+    )
+
+
+def dimensions_per_feature_panel(
+    name: str,
+    p: Sequence[int | float],
+    dimensions: Float[Tensor, " n_models"],
+    best_pair: Float[Tensor, " n_models"],
+) -> FigurePanel:
+    """D* of models against 1/p; `best_pair` is that of the best model of two features in one dimension."""
+    rarity = [1 / chance for chance in p]
+    return line_chart_panel(
+        "Dimensions per feature",
+        "D*, hidden dimensions over the squared norm of W, about the share of a dimension that each represented "
+        "feature gets. At 1 nothing is shared. The plateau at 1/2 is where the features pair up as digons: there the "
+        "model follows the dashed line, one dimension that has to serve two features, as well as it can be done. "
+        "Further to the right features are sparse enough to share still more, and the two part.",
+        [Line(name=name, x=rarity, y=dimensions.tolist())],
+        theory=[Line(name="best pair in 1 dimension", x=rarity, y=best_pair.tolist())],
+        references=[Reference(label="1/2", y=0.5)],
+        x_label="1/p: one in so many samples has a given feature",
+        y_label="D*",
+        log_x=True,
     )
 
 

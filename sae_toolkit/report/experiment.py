@@ -1,6 +1,7 @@
 """The report of an experiment: scores of models, sparsities or methods that need not be SAEs."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sae_toolkit import config as configs
@@ -61,3 +62,18 @@ def scores_of(
         )
         for name, value in values.items()
     ]
+
+
+def with_saes_of_parts(report: Report, parts: Mapping[str, tuple[RunFolder, Mapping[str, AbstractSAE]]]) -> Report:
+    """The report of a run that trained SAEs in several parts (`RunFolder.part`), with all of them in it.
+
+    Keys of `parts` are what the SAEs of a part are called by beyond their own name: "TopK" becomes "TopK p=0.1" with
+    the key "p=0.1".
+    """
+    kept = [
+        replace(reported, name=f"{reported.name} {key}")
+        for key, (run, saes) in parts.items()
+        for reported in reported_saes(run, saes, {})
+    ]
+    names = {reported.name for reported in kept}
+    return replace(report, saes=kept, subjects=[name for name in report.subjects if name not in names])

@@ -1,11 +1,13 @@
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from sae_toolkit.ground_truth import (
     ToyData,
     ToyModels,
     ToyTrainConfig,
     best_of,
+    best_pair,
     candidate_losses,
     closed_form_boundary,
     feature_variance,
@@ -133,3 +135,21 @@ def test_trained_models_agree_away_from_boundaries(n_features, least):
 def test_other_sizes_raise():
     with pytest.raises(ValueError, match="n_features=4"):
         candidate_losses(*cell(0.1, 1.0), n_features=4)
+
+
+def test_the_best_pair_is_the_best_symmetric_digon():
+    """Against scipy on W = (a, -a) and one bias, with midpoint sums in place of quadrature."""
+    p, places = 0.3, (torch.arange(200, dtype=torch.float64) + 0.5) / 200
+
+    def loss(solution):
+        squared, bias = solution
+        own = lambda x, other: (x - (squared * (x - other) + bias).relu()).square().mean()  # noqa: E731
+        none, zero = torch.zeros(1, dtype=torch.float64), torch.zeros(200, dtype=torch.float64)
+        alone, both = own(places, zero), own(places[:, None], places[None, :])
+        silent = p * own(zero, places) + (1 - p) * own(none, none)
+        return float(p * ((1 - p) * alone + p * both) + (1 - p) * silent)
+
+    best = minimize(loss, [1.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-5, "fatol": 1e-10})
+    W = best_pair([p]).W.detach()[0, 0]
+    assert float(W.square().sum()) == pytest.approx(2 * best.x[0], rel=2e-3)
+    assert float(W[0] * W[1]) == pytest.approx(-best.x[0], rel=2e-3)

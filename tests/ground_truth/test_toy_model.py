@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sae_toolkit.ground_truth import ToyModels
-from sae_toolkit.ground_truth.toy_model import WeightedInputs, join_models
+from sae_toolkit.ground_truth.toy_model import WeightedInputs, join_models, rotate_hidden
 
 KINDS = ["linear", "relu_output", "relu_hidden", "absolute_value"]
 
@@ -158,3 +158,25 @@ def test_second_weights_belong_to_one_kind():
         ToyModels.of_weights("absolute_value", W, b)
     with pytest.raises(ValueError, match="a W2 given"):
         ToyModels.of_weights("linear", W, b, W.mT)
+
+
+QUARTER_TURN = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+
+
+@pytest.mark.parametrize("kind", ["linear", "relu_output"])
+def test_a_linear_bottleneck_does_not_feel_a_rotation(kind):
+    models, x = random_models(kind), some_inputs()
+    assert torch.allclose(rotate_hidden(models, QUARTER_TURN)(x), models(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["relu_hidden", "absolute_value"])
+def test_a_hidden_relu_feels_a_rotation(kind):
+    models, x = random_models(kind), some_inputs()
+    assert float((rotate_hidden(models, QUARTER_TURN)(x) - models(x)).detach().abs().max()) > 0.1
+
+
+def test_both_weights_are_rotated():
+    models = random_models("absolute_value")
+    rotated = rotate_hidden(models, QUARTER_TURN)
+    assert torch.allclose(rotated.W[:, 0], -models.W[:, 1])
+    assert torch.allclose(rotated.W2 @ rotated.W, models.W2 @ models.W, atol=1e-6)

@@ -1,4 +1,4 @@
-from math import log
+from math import isnan, log
 
 import numpy as np
 import pytest
@@ -11,6 +11,8 @@ from sae_toolkit.metrics.compressed_sensing import (
     basis_pursuit,
     code_recovery,
     guaranteed_support_size,
+    half_way,
+    lasso,
     measurements_at_transition,
     measurements_needed,
     nonnegative_least_squares,
@@ -58,6 +60,16 @@ def test_one_solution_per_row():
         expected, _ = nnls(DIRECTIONS.double().numpy().T, x[row].numpy())
         np.testing.assert_allclose(nonnegative_least_squares(x, DIRECTIONS.double())[row].numpy(), expected)
     torch.testing.assert_close(basis_pursuit(x, DIRECTIONS.double()), codes, atol=1e-6, rtol=0)
+
+
+def test_the_end_of_the_lasso_path_is_the_linear_program():
+    x = sparse_codes(12, N, 26, seed=2) @ DIRECTIONS.double()  # beyond the transition, where most codes are not found
+    torch.testing.assert_close(lasso(x, DIRECTIONS.double()), basis_pursuit(x, DIRECTIONS.double()), atol=1e-4, rtol=0)
+
+
+def test_half_way_lies_between_two_points():
+    assert half_way([1, 2, 4], [1.0, 0.75, 0.25]) == pytest.approx(3.0)
+    assert isnan(half_way([1, 2], [1.0, 0.75]))
 
 
 def test_orthogonal_directions_lose_nothing():

@@ -6,11 +6,14 @@ from polytopes import CORNERS, columns, polygon, rotation
 
 from sae_toolkit.metrics.geometry import (
     dimensions_per_feature,
+    feature_cosines,
     feature_dimensionality,
     feature_interference,
     feature_norms,
     frobenius_count,
+    geometry_scores,
     gram,
+    plateau_scores,
     represented,
     superposition_index,
 )
@@ -96,3 +99,42 @@ def test_any_number_of_leading_dimensions():
     assert feature_dimensionality(W).shape == (2, 3, 6)
     assert superposition_index(W).shape == (2, 3)
     assert superposition_index(W[0, 0]).shape == ()
+
+
+def test_cosines_do_not_depend_on_norms():
+    corners = polygon(5)
+    W = (corners * torch.tensor([1.0, 2.0, 0.5, 3.0, 1.16])[:, None]).T
+    assert torch.allclose(feature_cosines(W), (corners @ corners.T).double(), atol=1e-6)
+
+
+def test_a_feature_without_norm_has_no_cosine():
+    assert feature_cosines(torch.tensor([[2.0, 0.0], [0.0, 0.0]])).tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_scores_of_a_model_by_hand():
+    # a digon; a feature without norm; on the second axis a kept feature and a short one that counts as ignored
+    W = torch.tensor([[1.0, -1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 1.0, -0.4]])
+    found = geometry_scores(W)
+    assert (found["represented"], found["out_of_order"]) == (3, 1)
+    assert found["dimensions_per_feature"] == pytest.approx(2 / 3.16)
+    # on the first axis 1 and 1; on the second feature 3 feels 0.4^2
+    assert found["mean_interference"] == pytest.approx((1 + 1 + 0.16) / 3)
+    assert found["summed_dimensionality"] == pytest.approx(1 / 2 + 1 / 2 + 1 / 1.16 + 0.16 / 1.16)
+
+
+def test_a_model_that_represents_nothing_has_scores():
+    found = geometry_scores(torch.full((2, 3), 0.1))
+    assert (found["represented"], found["mean_interference"], found["out_of_order"]) == (0, 0, 0)
+
+
+def test_the_plateau_by_hand():
+    # slopes against p: 0.1 / 0.2, 0.4 / 0.1, 0.01 / 0.2
+    p, dimensions = torch.tensor([0.9, 0.7, 0.6, 0.4]), torch.tensor([1.0, 0.9, 0.5, 0.49])
+    found = plateau_scores(p, dimensions)
+    assert found["steepest_p"] == pytest.approx(0.65)
+    assert found["smallest_fall"] == pytest.approx(0.01, abs=1e-6)
+
+
+def test_a_plateau_needs_falling_probabilities():
+    with pytest.raises(ValueError, match="falling order"):
+        plateau_scores(torch.tensor([0.1, 0.2]), torch.tensor([0.5, 0.6]))

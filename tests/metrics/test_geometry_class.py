@@ -2,7 +2,7 @@ import pytest
 import torch
 from polytopes import CORNERS, columns, digon, polygon, rotation, square_antiprism, tetrahedron
 
-from sae_toolkit.metrics.geometry_class import arrangement_in_plane, feature_groups, geometry_class
+from sae_toolkit.metrics.geometry_class import arrangement_in_plane, arrangement_shares, feature_groups, geometry_class
 
 
 def turned(W: torch.Tensor, degrees: float, feature: int) -> torch.Tensor:
@@ -82,3 +82,13 @@ def test_two_features_at_60_degrees_are_not_orthogonal():
 def test_three_hidden_dimensions_are_no_plane():
     with pytest.raises(ValueError, match="n_hidden=3"):
         arrangement_in_plane(torch.zeros(1, 3, 5))
+
+
+def test_arrangements_are_counted():
+    found = ["5 pentagon", "other", "5 pentagon", "2 orthogonal"]
+    assert arrangement_shares(found) == {"orthogonal": 0.25, "antipodal": 0.0, "pentagon": 0.5, "other": 0.25}
+
+
+def test_shares_of_no_model_are_refused():
+    with pytest.raises(ValueError, match="no arrangement given"):
+        arrangement_shares([])

@@ -11,7 +11,7 @@ from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
-from sae_toolkit.metrics import Ladder, Score, over_seeds, score_with_controls
+from sae_toolkit.metrics import Ladder, Score, over_seeds, score_recovery, score_with_controls
 from sae_toolkit.metrics.ladder import group_of
 
 
@@ -37,6 +37,13 @@ def test_every_score_gets_the_random_dictionary_as_floor_and_the_truth_as_ceilin
     assert score.ceiling == pytest.approx(1.0)  # the true directions match themselves
     assert score.floor == ladder.controls["floor/random"]["mean_matched_cosine"].value
     assert 0 < score.floor < 1
+
+
+def test_the_short_ladder_has_random_directions_as_floor_and_clusters_as_rival(world: World) -> None:
+    found = score_recovery({"a": fitted(TopKSAE)}, SuperpositionSource(world), k=2, n_samples=1000)
+    assert list(found) == ["a", "random", "k-means"]
+    assert {scores["mean_matched_cosine"].floor for scores in found.values()} == {found["random"]["mean_matched_cosine"].value}
+    assert found["k-means"]["mean_matched_cosine"].value > found["random"]["mean_matched_cosine"].value
 
 
 def test_saes_of_two_sparsities_have_controls_of_their_own(world: World) -> None:

@@ -123,14 +123,18 @@ def missing_exports(package: Path, folder: str) -> list[str]:
         module
         for module in modules
         if not any(
-            isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") == CONTRACTS[folder] for base in node.bases)
+            isinstance(node, ast.ClassDef) and any(getattr(base, "id", "") in CONTRACTS[folder] for base in node.bases)
             for node in ast.parse((package / folder / f"{module}.py").read_text(encoding="utf-8")).body
         )
     }
     return sorted(modules - internal - exported_from)
 
 
-CONTRACTS = {"saes": "AbstractSAE", "metrics": "Metric", "activations": "ActivationSource"}
+CONTRACTS = {
+    "saes": {"AbstractSAE"},
+    "metrics": {"Metric"},
+    "activations": {"ActivationSource", "KnownFeatures", "SplicingSource"},
+}
 PACKAGE = ROOT / "sae_toolkit"
 
 

@@ -58,7 +58,7 @@ class SuperpositionStream(ActivationStream):
     """Endless batches; the state is what the stream is of, and the number of the next batch."""
 
     def __init__(self, sample: Sampling, identity: Mapping[str, Any]) -> None:
-        """`identity` holds "source" (a class's name), "seed", "split", "batch_size" and what else tells streams apart."""
+        """`identity` holds "source" (a class's name), "seed", "split", "batch_size" and more."""
         name, batch_size, split = (identity[key] for key in ("source", "batch_size", "split"))
         if batch_size < 1:
             raise ValueError(f"{name}.stream: batch_size={batch_size} asked, but at least 1 is needed.")

@@ -119,12 +119,20 @@ def basis_pursuit(
 def lasso(
     x: Float64[Tensor, "n_samples d"], directions: Float64[Tensor, "n_features d"]
 ) -> Float64[Tensor, "n_samples n_features"]:
-    """min ||x - z G||^2 / 2 d + penalty * sum z over z >= 0 in the limit of no penalty, by least angle regression."""
+    """min ||x - z G||^2 / 2 d + penalty * sum z over z >= 0 in the limit of no penalty, by least angle regression.
+
+    Rows on which scikit-learn's path breaks off with an error (rarely, where features leave it) are NaN.
+    """
     from sklearn.linear_model import lars_path  # noqa: PLC0415  (slow import)
 
     G = directions.T.numpy()
-    paths = [lars_path(G, row, method="lasso", positive=True, max_iter=4 * G.shape[0])[2] for row in x.numpy()]
-    return torch.from_numpy(np.stack([path[:, -1] for path in paths]))
+    ends = []
+    for row in x.numpy():
+        try:
+            ends.append(lars_path(G, row, method="lasso", positive=True, max_iter=4 * len(G))[2][:, -1])
+        except ValueError:
+            ends.append(np.full(G.shape[1], np.nan))
+    return torch.from_numpy(np.stack(ends))
 
 
 def half_way(x: Sequence[int | float], rates: Sequence[float]) -> float:

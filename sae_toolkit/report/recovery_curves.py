@@ -13,8 +13,8 @@ PANELS = (
         "recall_at_0.9",
         "Which features are found",
         "Share of the toy model's represented features that have a latent of their own within cosine .9, by method. "
-        "Dashed: the toy model's own phase change. At D* = 1/2 features lie in opposite pairs, each pair in a dimension "
-        "of its own; below, more of them share. Good is 1; random directions find nothing.",
+        "Dashed: the toy model's own phase change. At D* = 1/2 features lie in opposite pairs, each pair in a "
+        "dimension of its own; below, more of them share. Good is 1; random directions find nothing.",
     ),
     (
         "mean_matched_cosine",

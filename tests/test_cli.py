@@ -121,7 +121,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_list_names_every_recipe_with_its_claim(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
-    assert "toy_superposition  TopK, BatchTopK and ReLU SAEs find the true features" in said(capsys)
+    assert "toy_superposition TopK, BatchTopK and ReLU SAEs find the true features" in " ".join(said(capsys).split())
 
 
 def test_run_writes_the_report_and_says_where(tiny: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

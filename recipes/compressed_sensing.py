@@ -19,7 +19,15 @@ from sae_toolkit.metrics import (
     recovery_rates,
     support_size_at_transition,
 )
-from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, code_recovery_panel, scores_of
+from sae_toolkit.report import (
+    Expectation,
+    Headline,
+    Report,
+    build_experiment_report,
+    code_recovery_panel,
+    packing_panel,
+    scores_of,
+)
 from sae_toolkit.run_folder import RunFolder
 
 
@@ -79,6 +87,7 @@ def main(config: Config, run: RunFolder) -> Report:
     figures = [
         code_recovery_panel(f"{n} features in {d} dimensions", by_size, "active features k", limit),
         code_recovery_panel(f"{k} active of {n} features", by_dimension, "dimensions d", needed),
+        packing_panel(d, (2 * d, 4 * d, 8 * d, 16 * d, 32 * d), seed=seed),
     ]
     described = {"name": "random directions", "n_features": n, "d": d, "codes": "uniform in [0.1, 1]"}
     return build_experiment_report(config, run, scores, figures, description=described, headlines=HEADLINES)

@@ -13,12 +13,9 @@ from torch import Tensor
 from sae_toolkit.activations.source import KnownFeatures, Split
 from sae_toolkit.activations.superposition import SuperpositionStream
 from sae_toolkit.ground_truth.toy_data import ToyData
-from sae_toolkit.ground_truth.toy_model import ToyModels
+from sae_toolkit.ground_truth.toy_model import REPRESENTED, ToyModels
 from sae_toolkit.ground_truth.world import WorldSample, content_sha256
 from sae_toolkit.sparse_rows import SparseRows
-
-REPRESENTED = 0.5
-"""The norm ||W_i|| above which the model represents feature i, as in `metrics.geometry`."""
 
 
 class ToyModelSource(KnownFeatures):

@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from sae_toolkit.seeding import generator_for
 
+REPRESENTED = 0.5
+"""The norm ||W_i|| above which a model represents feature i: between the 0 of an ignored and the 1 of a kept one."""
+
 ToyModelKind = Literal["linear", "relu_output", "relu_hidden", "absolute_value"]
 
 

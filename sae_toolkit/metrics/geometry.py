@@ -7,10 +7,8 @@ Sections: "Demonstrating Superposition" (represented, interference), "The Geomet
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from sae_toolkit.ground_truth.toy_model import REPRESENTED
 from sae_toolkit.metrics.interference import dimensionality_of_rows, interference_of_rows
-
-REPRESENTED = 0.5
-"""The norm above which a feature counts as represented: between the 0 of an ignored one and the 1 of a kept one."""
 
 
 def gram(W: Float[Tensor, "*instances n_hidden n_features"]) -> Float64[Tensor, "*instances n_features n_features"]:

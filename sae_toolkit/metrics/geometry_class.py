@@ -13,7 +13,8 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae_toolkit.metrics.geometry import REPRESENTED, feature_norms
+from sae_toolkit.ground_truth.toy_model import REPRESENTED
+from sae_toolkit.metrics.geometry import feature_norms
 from sae_toolkit.metrics.matching import unit_rows
 
 CONNECTED = 0.25

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
-from sae_toolkit.activations.splicing_site import site_of
+from sae_toolkit.activations.splicing_site import site_of, sites_read
 from sae_toolkit.metrics.bootstrap import interval_over_seeds
 from sae_toolkit.metrics.coders import RefittedTopK
 from sae_toolkit.metrics.components import kmeans_directions
@@ -99,23 +99,12 @@ def saes_by_site(
     saes: Mapping[str, AbstractSAE], source: ActivationSource, sites: Mapping[str, str] | None
 ) -> dict[str | None, dict[str, AbstractSAE]]:
     """The SAEs of each site, in their order; None is the only site of a source that reads one."""
-    sites = sites or {}
     if not saes:
         raise ValueError("score_with_controls: no SAE given; pass a mapping of names to SAEs.")
-    strangers = [name for name in sites if name not in saes]
-    if strangers:
-        raise ValueError(f"sites: one is given for {strangers}, but the SAEs are {', '.join(saes)}.")
+    read = sites_read(saes, source, sites)
     placed: dict[str | None, dict[str, AbstractSAE]] = {}
     for name, sae in saes.items():
-        if name not in sites and len(source.sites) > 1:
-            raise ValueError(
-                f"sites: the source reads {', '.join(source.sites)}, but no site is given for SAE {name!r}. "
-                f"Pass sites={{{name!r}: ...}}."
-            )
-        if name in sites:
-            source.columns(sites[name])  # an unknown site is refused before anything is computed
-        site = sites.get(name) if len(source.sites) > 1 else None
-        placed.setdefault(site, {})[name] = sae
+        placed.setdefault(read[name] if len(source.sites) > 1 else None, {})[name] = sae
     return placed
 
 

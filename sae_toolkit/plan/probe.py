@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sae_toolkit.activations.shuffle import GroupReader, windows_of_pass
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
+from sae_toolkit.activations.splicing_site import sites_read
 from sae_toolkit.checkpoint import to_bytes
 from sae_toolkit.plan import memory
 from sae_toolkit.saes.base import AbstractSAE
@@ -120,7 +121,7 @@ def probe_training(
     memory.reset_peaks()
     reading = Reading(source, config)
     rows = reading.first.activations.float()
-    run = TrainingRun(saes, RepeatedBatches(source, rows), config, {}, sites)
+    run = TrainingRun(saes, RepeatedBatches(source, rows), config, {}, sites_read(saes, source, sites))
     started = time.perf_counter()
     run.prepare_()
     preparing = time.perf_counter() - started

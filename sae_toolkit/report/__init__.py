@@ -49,3 +49,5 @@ from sae_toolkit.report.report import Report as Report
 from sae_toolkit.report.report import ReportedSAE as ReportedSAE
 from sae_toolkit.report.score_bars import score_bars as score_bars
 from sae_toolkit.report.score_bars import score_bars_panel as score_bars_panel
+
+from .packing_chart import packing_panel as packing_panel

@@ -56,7 +56,7 @@ class TrainingRun:
         sites: Mapping[str, str],
     ) -> None:
         self.saes, self.source, self.config = saes, source, config
-        self.columns = {name: source.columns(sites[name]) if name in sites else slice(0, source.d_in) for name in saes}
+        self.columns = {name: source.columns(sites[name]) for name in saes}
         self.step = 0
         self.stream = source.stream(config.batch_size, seed=config.seed, split="train")
         self.excluded: dict[str, int] = {}

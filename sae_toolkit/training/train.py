@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.splicing_site import sites_read
 from sae_toolkit.saes.base import AbstractSAE
 from sae_toolkit.training.interruption import SignalCatcher, TrainingInterrupted
 from sae_toolkit.training.learning import LearningConfig
@@ -52,9 +53,9 @@ def train(
     after the current step, with a checkpoint where one can be kept, by raising `TrainingInterrupted`.
     """
     named = {"sae": saes} if isinstance(saes, AbstractSAE) else dict(saes)
-    sites = dict(sites or {})
-    refuse_unusable(named, source, learning or {}, sites)
-    run = TrainingRun(named, source, config, learning or {}, sites)
+    read = sites_read(named, source, sites)
+    refuse_unusable(named, source, learning or {}, read)
+    run = TrainingRun(named, source, config, learning or {}, read)
     watch = Watch(log, log_every_steps, probe, probe_every_steps)
     if resume_from is None:
         run.prepare_()
@@ -92,18 +93,11 @@ def refuse_unusable(
     """What can be known to fail before anything is computed."""
     if not saes:
         raise ValueError("train: no SAE given; pass one, or a mapping of names to SAEs.")
-    for what, given in (("learning", learning), ("a site", sites)):
-        for name in given:
-            if name not in saes:
-                raise ValueError(f"train: {what} given for {name!r}, but the SAEs are {', '.join(saes)}.")
+    for name in learning:
+        if name not in saes:
+            raise ValueError(f"train: learning given for {name!r}, but the SAEs are {', '.join(saes)}.")
     for name, sae in saes.items():
-        if len(source.sites) > 1 and name not in sites:
-            raise ValueError(
-                f"train: the source reads {', '.join(source.sites)}, but no site is given for SAE {name!r}. "
-                f"Pass sites={{{name!r}: ...}}."
-            )
-        columns = source.columns(sites[name]) if name in sites else slice(0, source.d_in)
-        width = columns.stop - columns.start
+        width = source.sites[sites[name]]
         if sae.d_in != width:
             raise ValueError(
                 f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives it activations of width {width}. "

@@ -1,7 +1,7 @@
 import functools
 import json
 import tempfile
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -246,6 +246,27 @@ def big_tokenizer():
     inner = Tokenizer(models.WordLevel({f"w{i}": 100_000 + i for i in range(10)}, unk_token="w0"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     return PreTrainedTokenizerFast(tokenizer_object=inner)
+
+
+CHANGES = {
+    "hooks": ("blocks.0.hook_mlp_out",),
+    "rows_per_forward": 3,
+    "shuffle_buffer": "256 tokens",
+    "exclude_positions": (0, 1),  # position 0 alone is BOS here, left out by its id in any case
+    "exclude_token_ids": (),
+    "max_norm_ratio": 1.05,
+}
+
+
+def test_every_field_is_tried() -> None:
+    assert set(CHANGES) == {field.name for field in fields(TransformerSource.Config)}
+
+
+@pytest.mark.parametrize("name", sorted(CHANGES))
+def test_every_field_changes_what_is_given(name: str) -> None:
+    streams = [source(**changes).stream(50, seed=0, split="train") for changes in ({}, {name: CHANGES[name]})]
+    usual, changed = ([next(stream).activations for _ in range(20)] for stream in streams)
+    assert not all(torch.equal(a, b) for a, b in zip(usual, changed, strict=True))
 
 
 # Splicing

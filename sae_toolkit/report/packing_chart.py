@@ -10,8 +10,8 @@ from sae_toolkit.report.report import FigurePanel
 CAPTION = (
     "Largest |cosine| between any two of n random unit directions. No n directions can do better than the Welch bound; "
     "random ones stay below sqrt(2 ln(n^2/2) / d). The third line reads the Johnson-Lindenstrauss count backwards: "
-    "with all |cosines| below the value on the left, at least exp(eps^2 d / 4) directions fit. 'Exponentially many' needs "
-    "its angle: few fit at small ones."
+    "with all |cosines| below the value on the left, exp(eps^2 d / 4) directions fit at least. 'Exponentially many' "
+    "needs its angle: few fit at small ones."
 )
 
 

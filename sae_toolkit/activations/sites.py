@@ -1,7 +1,10 @@
 """One site of a source that reads several: a source of its own, over the same samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jaxtyping import Int
+from torch import Tensor
 
 from sae_toolkit.activations.memory import MemoryPart
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
@@ -26,6 +29,18 @@ class SiteSource(ActivationSource):
 
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         return self.whole.memory_bytes()
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        return self.whole.feature_names
+
+    @property
+    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"] | None:
+        return self.whole.hierarchy_pairs
+
+    @property
+    def token_texts(self) -> Sequence[str] | None:
+        return self.whole.token_texts
 
 
 class SiteStream(ActivationStream):

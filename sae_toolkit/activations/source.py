@@ -2,7 +2,7 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -84,6 +84,21 @@ class ActivationSource(ABC):
         """What the source holds or will hold in memory, by part; a small source need not say."""
         return ()
 
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """The features whose `coefficients` every batch carries; None where it is unknown what fires."""
+        return None
+
+    @property
+    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"] | None:
+        """Rows (parent, child) of features of which the child fires only with its parent; None without a hierarchy."""
+        return None
+
+    @property
+    def token_texts(self) -> Sequence[str] | None:
+        """The text of every token id, leading space included; None where samples are no tokens or have no text."""
+        return None
+
 
 class KnownFeatures(ActivationSource):
     """A source whose features are known: every batch carries its `coefficients`, in the order of `directions`.
@@ -103,9 +118,8 @@ class KnownFeatures(ActivationSource):
         return None
 
     @property
-    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"] | None:
-        """Rows (parent, child) of features of which the child fires only with its parent; None without a hierarchy."""
-        return None
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(f"feature {i}" for i in range(self.directions.shape[0]))
 
 
 Replacement = Callable[[Tensor], Tensor]

@@ -27,6 +27,7 @@ from .controls import standard_controls as standard_controls
 from .detection import LatentDetection as LatentDetection
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
+from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines

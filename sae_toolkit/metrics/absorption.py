@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import KeptSamples
 from sae_toolkit.metrics.matching import ROUNDING, match_latents, unit_rows
@@ -30,6 +30,12 @@ class Absorption(Metric):
     Over the first 50,000 samples; pairs whose condition never holds are left out. An untrained SAE absorbs nothing:
     read the rate beside the recalls. Row i of `pairs` is (P, c).
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        if not isinstance(source, KnownFeatures) or source.hierarchy_pairs is None:
+            return []
+        return [cls(source.directions, source.hierarchy_pairs)]
 
     def __init__(self, directions: Float[Tensor, "n_features d_in"], pairs: Int[Tensor, "n_pairs 2"]) -> None:
         self.directions, self.pairs = directions.detach(), pairs

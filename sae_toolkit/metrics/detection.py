@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import divide, mean_score
 from sae_toolkit.metrics.co_firing import CoFiring, Column, KeptSamples, coefficients_of, select_entries
 from sae_toolkit.metrics.matching import match_latents
@@ -105,6 +105,10 @@ class LatentDetection(Metric):
     The last three use the first 50,000 samples. Means over the features that fired there (AUROC: and were off there);
     features without a latent count 0 for F1 and Pearson and 1/2 for AUROC.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        return [cls(source.directions)] if isinstance(source, KnownFeatures) else []
 
     def __init__(self, directions: Float[Tensor, "n_features d_in"]) -> None:
         self.directions = directions.detach()

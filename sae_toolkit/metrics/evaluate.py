@@ -1,5 +1,7 @@
 """One pass over held-out data feeds every metric of every dictionary."""
 
+import importlib
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,19 +11,11 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures, SplicingSource
-from sae_toolkit.metrics.absorption import Absorption
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.co_firing import first_rows
-from sae_toolkit.metrics.detection import LatentDetection
-from sae_toolkit.metrics.interference import Interference
-from sae_toolkit.metrics.leakage import Leakage
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.model_loss import LOSS_TOKENS, ModelLoss
-from sae_toolkit.metrics.reconstruction import Reconstruction
-from sae_toolkit.metrics.recovery import FeatureRecovery
-from sae_toolkit.metrics.saelens import SAELensRecovery
 from sae_toolkit.metrics.score import Score
-from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -37,20 +31,29 @@ class Evaluation(NamedTuple):
     """Samples that the source left out on the way, by reason."""
 
 
+def metric_classes() -> list[type[Metric]]:
+    """Every metric that the package exports, in the order of its list."""
+    exported = vars(importlib.import_module("sae_toolkit.metrics")).values()
+    return [kind for kind in exported if inspect.isclass(kind) and issubclass(kind, Metric) and kind is not Metric]
+
+
 def default_metrics(source: ActivationSource, *, loss_tokens: int = LOSS_TOKENS) -> list[Metric]:
     """What can be asked anywhere; where features are known, what needs them; of a language model, what it loses.
 
     `loss_tokens` is the number of held-out tokens behind the losses.
     """
-    metrics: list[Metric] = [Reconstruction(), Sparsity(), Interference()]
-    if isinstance(source, KnownFeatures):
-        truth = (FeatureRecovery, LatentDetection, Leakage, SAELensRecovery)
-        metrics += [metric(source.directions) for metric in truth]
-        if source.hierarchy_pairs is not None:
-            metrics.append(Absorption(source.directions, source.hierarchy_pairs))
-    if isinstance(source, SplicingSource):
-        metrics.append(ModelLoss(source, loss_tokens))
-    return metrics
+    return metrics_for(source, [kind for kind in metric_classes() if kind.always_on], loss_tokens)
+
+
+def full_metrics(source: ActivationSource, *, loss_tokens: int = LOSS_TOKENS) -> list[Metric]:
+    """All of `default_metrics`, and what costs more than they do."""
+    return metrics_for(source, metric_classes(), loss_tokens)
+
+
+def metrics_for(source: ActivationSource, kinds: Iterable[type[Metric]], loss_tokens: int) -> list[Metric]:
+    """Those of some kinds that make sense for a source."""
+    built = [metric for kind in kinds for metric in kind.for_source(source)]
+    return [ModelLoss(metric.source, loss_tokens) if isinstance(metric, ModelLoss) else metric for metric in built]
 
 
 def evaluate(

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.ground_truth.directions import welch_bound
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.matching import cosine_blocks, unit_rows
@@ -61,6 +61,11 @@ class Interference(Metric):
     `feature_dimensionality`: mean of D_i (see the function).
     Intervals of means: bootstrap over latents of each latent's mean over its pairs.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        del source
+        return [cls()]
 
     def __init__(self) -> None:
         self.firing = FiringCounts()

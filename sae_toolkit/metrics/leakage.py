@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import Column, KeptSamples
 from sae_toolkit.metrics.matching import match_latents
@@ -22,6 +22,10 @@ class Leakage(Metric):
     `leakage_firing_rate`: mean of P(latent not 0 | its own feature off, at least one other on).
     `leakage_energy`: mean share of what the latent writes, sum z^2 ||d||^2, that it writes in such samples.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        return [cls(source.directions)] if isinstance(source, KnownFeatures) else []
 
     def __init__(self, directions: Float[Tensor, "n_features d_in"]) -> None:
         self.directions = directions.detach()

@@ -1,8 +1,10 @@
 """The contract of a metric: fed batch by batch, computed once, the same on toy worlds and on real models."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
@@ -12,6 +14,18 @@ class Metric(ABC):
 
     Sums are float64; the result does not depend on how the samples are cut into batches.
     """
+
+    always_on: ClassVar[bool] = True
+    """Whether every evaluation feeds it; what costs about as much as encoding is fed where "full" is asked."""
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> Sequence["Metric"]:
+        """What an evaluation of this source feeds; nothing where what the metric needs is not there.
+
+        A metric that needs what no source knows (partners of features, a user's labels) is built by hand.
+        """
+        del source
+        return ()
 
     @abstractmethod
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch, Replacement, SplicingSource
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, Replacement, SplicingSource
 from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, Statistic, ratio, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -41,6 +41,10 @@ class ModelLoss(Metric):
     training leaves out (BOS, padding) keep their activations and are not counted. Intervals: bootstrap over documents,
     gathered in 256 blocks.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        return [cls(source)] if isinstance(source, SplicingSource) else []
 
     def __init__(self, source: SplicingSource, n_tokens: int = LOSS_TOKENS) -> None:
         if n_tokens < 1:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, block_numbers, divide, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -47,6 +47,11 @@ class Reconstruction(Metric):
     to an eighth of an octave), with the mean of those samples.
     Intervals: bootstrap over documents or runs of samples, gathered in 256 blocks (the median's: order statistics).
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        del source
+        return [cls()]
 
     def __init__(self) -> None:
         self.n_samples = 0

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import MIN_UNITS, divide, mean_score, percentile_interval, resampled_sums
 from sae_toolkit.metrics.matching import CLOSE, ROUNDING, Matching, match_latents
 from sae_toolkit.metrics.metric import Metric
@@ -87,6 +87,10 @@ class FeatureRecovery(Metric):
     Only latents that fired in what was seen take part: dead ones are left out where the mean is over latents, and are
     misses where it is over features. Intervals: bootstrap over those units.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        return [cls(source.directions)] if isinstance(source, KnownFeatures) else []
 
     def __init__(self, directions: Float[Tensor, "n_features d_in"]) -> None:
         self.directions = directions.detach()

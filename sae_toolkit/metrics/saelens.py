@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import CoFiring, coefficients_of, select_entries
 from sae_toolkit.metrics.matching import assign, cosine_blocks
@@ -27,6 +27,10 @@ class SAELensRecovery(Metric):
     `saelens_precision`, `_recall`, `_f1`: latent i as detector ("z != 0") of feature argmax_j C[i, j]
     ("coefficient > 0"); 0 where undefined; plain mean over latents.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        return [cls(source.directions)] if isinstance(source, KnownFeatures) else []
 
     def __init__(self, directions: Float[Tensor, "n_features d_in"]) -> None:
         self.directions = clamped_unit_rows(directions)

@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Bool, Float64, Int
 from torch import Tensor
 
-from sae_toolkit.activations.source import ActivationBatch
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.bootstrap import BlockSums, block_numbers, divide, mean_score, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -47,6 +47,11 @@ class Sparsity(Metric):
     `n_samples` seen. `rare_fraction`: r < 1e-5, dead ones included (below 100,000 samples the two are the same).
     `dense_fraction`: r > 0.1. The n of the last three is the number of latents.
     """
+
+    @classmethod
+    def for_source(cls, source: ActivationSource) -> list[Metric]:
+        del source
+        return [cls()]
 
     def __init__(self) -> None:
         self.firing = FiringCounts()

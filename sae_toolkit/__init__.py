@@ -9,7 +9,6 @@ from .attach import attach as attach
 from .checkpoint import Checkpoints as Checkpoints
 from .checkpoint import load as load
 from .checkpoint import save as save
-from .checkpoint import weights_sha256 as weights_sha256
 from .ground_truth import World as World
 from .metrics import Metric as Metric
 from .metrics import Score as Score
@@ -21,6 +20,7 @@ from .saes import SAEOutput as SAEOutput
 from .saes import SparseLatents as SparseLatents
 from .saes import TopKSAE as TopKSAE
 from .saes import TrainingSignals as TrainingSignals
+from .saes import weights_sha256 as weights_sha256
 from .training import LearningConfig as LearningConfig
 from .training import TrainConfig as TrainConfig
 from .training import TrainingInterrupted as TrainingInterrupted

@@ -41,18 +41,23 @@ def atomic_folder(target: Path) -> Iterator[Path]:
         raise
 
 
-def atomic_write_text(target: Path, text: str) -> None:
-    """Writes a whole text file or leaves what was there."""
+def atomic_write_bytes(target: Path, content: bytes) -> None:
+    """Writes a whole file or leaves what was there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f"{UNFINISHED}{target.name}-{os.getpid()}"
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(content)
         fsync(temporary)
         temporary.replace(target)
         fsync(target.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def atomic_write_text(target: Path, text: str) -> None:
+    """`atomic_write_bytes` of UTF-8."""
+    atomic_write_bytes(target, text.encode("utf-8"))
 
 
 def fsync(path: Path) -> None:

@@ -35,15 +35,6 @@ SCHEMA_VERSION = 1
 SAE_FILE, WEIGHTS_FILE, RUN_FILE = "sae.json", "weights.safetensors", "run.json"
 
 
-def weights_sha256(sae: AbstractSAE) -> str:
-    """SHA-256 over name, dtype, shape and bytes of every parameter and buffer, in the order of names."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(sae.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def save(sae: AbstractSAE, folder: str | Path, *, provenance: Mapping[str, Any] | None = None) -> Path:
     """Writes one SAE as a folder that `load` reads; `provenance` is any JSON-ready account of its training."""
     target = Path(folder)
@@ -148,15 +139,22 @@ def hub_folder(hub_id: str) -> Path:
 
 def only_sae_below(folder: Path) -> Path:
     """The one SAE in a saved run, or in the newest complete state of a folder of them."""
-    if (folder / "checkpoints").is_dir():
-        folder = folder / "checkpoints"
-    states = saved_states(folder)
-    below = (states[-1] if states else folder).rglob(SAE_FILE)
-    found = sorted(path.parent for path in below if UNFINISHED not in str(path))
+    found = saes_below(folder)
     if len(found) != 1:
         listing = "".join(f"\n  {path}" for path in found) or " none"
         raise ValueError(f"load: {folder} holds {len(found)} SAEs, name one of them:{listing}")
     return found[0]
+
+
+def saes_below(folder: Path) -> list[Path]:
+    """The folders of every SAE in a saved run, or in the newest complete state of a folder of them."""
+    if (folder / SAE_FILE).exists():
+        return [folder]
+    if (folder / "checkpoints").is_dir():
+        folder = folder / "checkpoints"
+    states = saved_states(folder)
+    below = (states[-1] if states else folder).rglob(SAE_FILE)
+    return sorted(path.parent for path in below if UNFINISHED not in str(path))
 
 
 def saved_states(folder: Path) -> list[Path]:

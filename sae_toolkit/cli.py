@@ -1,4 +1,4 @@
-"""The `sae-toolkit` command: list, plan, run, verify and copy recipes; store activations; show what a run left."""
+"""The `sae-toolkit` command: recipes are listed, planned, run, verified, copied; SAEs scored; activations stored."""
 
 import argparse
 import os
@@ -11,14 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_toolkit import cache_command
+from sae_toolkit import cache_command, evaluate_command
 from sae_toolkit import config as configs
 from sae_toolkit.recipe import Recipe, load_recipe, recipe_names
+from sae_toolkit.summary import print_summary
 
 if TYPE_CHECKING:
     from sae_toolkit.report import Report
 
-TAKES_FIELDS = ("run", "plan", "cache build")
+TAKES_FIELDS = ("run", "plan", "cache build", "evaluate")
 """Commands that take `--any.field VALUE` of a recipe's config."""
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Environment variables with which the Hugging Face libraries stay off the network."""
@@ -73,6 +74,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_recipe_options(verify)
     verify.add_argument("--output", type=Path, help="keep report and checkpoints here")
     verify.set_defaults(act=verify_recipe)
+    evaluate_command.add_parser(commands)
     cache = commands.add_parser("cache", help="store the activations of a language model, and look at them")
     add_cache_commands(cache)
     copy = commands.add_parser("copy", help="copy a recipe to a file of your own, to be changed and run")
@@ -127,8 +129,7 @@ def list_recipes(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def asked_config(recipe: Recipe, options: argparse.Namespace, rest: Sequence[str]) -> Any:
     """The recipe's config, changed as the command line says."""
-    config = configs.override(recipe.config(smoke=options.smoke), field_values(rest))
-    return config if options.seed is None else configs.with_seed(config, options.seed)
+    return recipe.asked_config(rest, smoke=options.smoke, seed=options.seed)
 
 
 def plan_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -157,22 +158,6 @@ def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:
     print_summary(report)
     print(f"report: {options.output / 'report.html'}")
     return 0
-
-
-def field_values(rest: Sequence[str]) -> dict[str, str]:
-    """`--a.b value` and `--a.b=value` as {"a.b": "value"}."""
-    values: dict[str, str] = {}
-    parts = list(rest)
-    while parts:
-        name, equals, value = parts.pop(0).partition("=")
-        if not name.startswith("--"):
-            raise ValueError(f"{name!r} is not understood; config fields are given as --name value.")
-        if not equals:
-            if not parts or parts[0].startswith("--"):
-                raise ValueError(f"{name} needs a value.")
-            value = parts.pop(0)
-        values[name.removeprefix("--").replace("-", "_")] = value
-    return values
 
 
 def carry_out(recipe: Recipe, config: Any, output: Path, *, resume: bool = False, wandb: str | None = None) -> "Report":
@@ -232,7 +217,8 @@ def render_report(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def describe_checkpoint(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Variant, config, size and hash of a saved SAE."""
-    from sae_toolkit.checkpoint import load, weights_sha256  # noqa: PLC0415
+    from sae_toolkit.checkpoint import load  # noqa: PLC0415
+    from sae_toolkit.saes import weights_sha256  # noqa: PLC0415
 
     sae = load(options.checkpoint)
     print(f"{type(sae).__name__}: {sae.d_in} -> {sae.d_sae} latents")
@@ -241,31 +227,6 @@ def describe_checkpoint(options: argparse.Namespace, rest: Sequence[str]) -> int
     print(f"  parameters and buffers: {sum(tensor.numel() for tensor in sae.state_dict().values()):,}")
     print(f"  weights SHA-256: {weights_sha256(sae)}")
     return 0
-
-
-def print_summary(report: "Report") -> None:
-    """The headline scores of everything measured as a table."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Column, Table  # noqa: PLC0415
-
-    measured = {named.name for named in report.scores}
-    found = {(named.sae, named.name): named.score for named in report.scores}
-    shown = [headline.name for headline in report.headlines if headline.name in measured]
-    if shown:
-        names = ("SAE" if report.saes else "of", *shown)
-        table = Table(*(Column(name, overflow="fold") for name in names))
-        for row in report.measured_names:
-            cells = [found.get((row, name)) for name in shown]
-            if any(cells):
-                table.add_row(row, *("" if score is None else f"{score.value:.4g}" for score in cells))
-        Console().print(table)
-    for sae in report.saes:
-        trained, found_l0 = found.get((sae.name, "l0_training")), found.get((sae.name, "l0"))
-        if trained and found_l0 and abs(found_l0.value - trained.value) > 0.05 * trained.value:
-            print(
-                f"note: {sae.name} has {trained.value:.3g} active latents in training, but {found_l0.value:.3g} at "
-                f"inference (more than 5 % apart)"
-            )
 
 
 if __name__ == "__main__":

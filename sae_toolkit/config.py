@@ -53,6 +53,22 @@ def override(config: ConfigT, changes: Mapping[str, str]) -> ConfigT:
     return config
 
 
+def field_values(rest: Sequence[str]) -> dict[str, str]:
+    """`--a.b value` and `--a.b=value` as {"a.b": "value"}."""
+    values: dict[str, str] = {}
+    parts = list(rest)
+    while parts:
+        name, equals, value = parts.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{name!r} is not understood; config fields are given as --name value.")
+        if not equals:
+            if not parts or parts[0].startswith("--"):
+                raise ValueError(f"{name} needs a value.")
+            value = parts.pop(0)
+        values[name.removeprefix("--").replace("-", "_")] = value
+    return values
+
+
 def override_one(config: ConfigT, dotted: str, parts: Sequence[str], text: str) -> ConfigT:
     """One change; `dotted` is the whole name, for messages, and `parts` what is left of it at this level."""
     hints = get_type_hints(type(config))
@@ -66,6 +82,15 @@ def override_one(config: ConfigT, dotted: str, parts: Sequence[str], text: str) 
     else:
         raise ValueError(f"{dotted}: {parts[0]} is a single value, it has no field {'.'.join(parts[1:])}.")
     return dataclasses.replace(config, **{parts[0]: value})  # type: ignore[type-var]
+
+
+def leaves(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Every single value of a config by its dotted name, JSON-ready."""
+    found: dict[str, Any] = {}
+    for name, value in to_json(config).items():
+        inner = getattr(config, name)
+        found |= leaves(inner, f"{prefix}{name}.") if dataclasses.is_dataclass(inner) else {prefix + name: value}
+    return found
 
 
 def seed_of(config: Any) -> int:

@@ -133,3 +133,10 @@ class WandbLog:
     def finish(self) -> None:
         """Ends the wandb run."""
         self.run.finish()
+
+
+def say_on_stderr(text: str) -> None:
+    """One line about what is going on."""
+    from rich.console import Console  # noqa: PLC0415
+
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)

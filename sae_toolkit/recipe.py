@@ -3,12 +3,13 @@
 import difflib
 import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sae_toolkit.config import seed_of, with_seed
+from sae_toolkit.config import field_values, override, seed_of, with_seed
 
 PARTS = ("Config", "SMOKE", "EXPECTED", "SMOKE_EXPECTED", "main")
 """What every recipe defines."""
@@ -35,6 +36,11 @@ class Recipe:
 
     def config(self, *, smoke: bool) -> Any:
         return self.module.SMOKE if smoke else self.module.Config()
+
+    def asked_config(self, arguments: Sequence[str], *, smoke: bool = False, seed: int | None = None) -> Any:
+        """Its config, changed by `--any.field value` arguments, then by a seed."""
+        config = override(self.config(smoke=smoke), field_values(arguments))
+        return config if seed is None else with_seed(config, seed)
 
     @property
     def trains_saes(self) -> bool:

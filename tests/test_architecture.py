@@ -26,15 +26,30 @@ MAY_IMPORT = {
     "analysis": {"activations", "saes", "metrics"},
     "loggers": set(),
     "run_folder": {"checkpoint", "training", "loggers"},
-    "report": {"metrics", "analysis", "ground_truth", "activations", "saes", "checkpoint", "run_folder"},
     "recipe": set(),
+    "origin": {"activations", "checkpoint", "recipe", "run_folder"},
+    "report": {"metrics", "analysis", "ground_truth", "activations", "saes", "checkpoint", "run_folder", "origin"},
+    "summary": {"report"},
     "plan": {"activations", "saes", "training", "checkpoint", "metrics", "recipe", "run_folder"},
     "cache_command": {"activations", "recipe", "run_folder"},
-    "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report", "plan", "cache_command"},
+    "evaluate_command": {"activations", "checkpoint", "loggers", "metrics", "origin", "recipe", "report", "summary"},
+    "cli": {
+        "recipe",
+        "run_folder",
+        "loggers",
+        "training",
+        "checkpoint",
+        "saes",
+        "report",
+        "summary",
+        "plan",
+        "cache_command",
+        "evaluate_command",
+    },
 }
 """Which parts of the package each part may import; the four foundation files on top are open to all."""
 FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files", "differences"}
-TALKS_TO_THE_USER = {"loggers.py", "cli.py", "cache_command.py"}
+TALKS_TO_THE_USER = {"loggers.py", "cli.py", "cache_command.py", "evaluate_command.py", "summary.py"}
 
 
 def part_of(path: Path, package: Path) -> str:

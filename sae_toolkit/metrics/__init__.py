@@ -19,6 +19,7 @@ from .compressed_sensing import measurements_at_transition as measurements_at_tr
 from .compressed_sensing import measurements_needed as measurements_needed
 from .compressed_sensing import recovery_rates as recovery_rates
 from .compressed_sensing import support_size_at_transition as support_size_at_transition
+from .control_store import ControlStore as ControlStore
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
@@ -49,7 +50,6 @@ from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
 from .ladder import Ladder as Ladder
-from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
 from .leakage import Leakage as Leakage
@@ -75,4 +75,6 @@ from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
+from .scoring import Scoring as Scoring
+from .seed_means import over_seeds as over_seeds
 from .sparsity import Sparsity as Sparsity

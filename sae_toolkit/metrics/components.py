@@ -1,4 +1,4 @@
-"""Classical decompositions of a data sample into directions: principal, independent, clustered."""
+"""Classical decompositions of a data sample into directions: principal, independent, non-negative, clustered."""
 
 import warnings
 
@@ -40,6 +40,27 @@ def ica_directions(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) ->
         ica.fit(sample.double().numpy())
     mixing = torch.from_numpy(ica.mixing_.T.copy()).to(sample.dtype)
     return both_signs(mixing / mixing.norm(dim=1, keepdim=True), w)
+
+
+def nmf_directions(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> Float[Tensor, "w d_in"]:
+    """Parts of non-negative matrix factorisation (Lee & Seung 1999; online, Lefevre et al. 2011), of length 1.
+
+    Only for activations that are nowhere negative, such as neurons after a ReLU. A part that came out empty is zero.
+    """
+    from sklearn.decomposition import MiniBatchNMF  # noqa: PLC0415  (slow import)
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415
+
+    lowest = float(sample.min())
+    if lowest < 0:
+        raise ValueError(f"nmf_directions: activations down to {lowest:.3g} given, but NMF takes none below 0.")
+    state = int(numpy_generator(seed, "NMF control").integers(2**31))
+    nmf = MiniBatchNMF(w, init="random", batch_size=1024, random_state=state)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        nmf.fit(sample.double().numpy())
+    parts = torch.from_numpy(nmf.components_.copy()).to(sample.dtype)
+    length = parts.norm(dim=1, keepdim=True)
+    return parts / torch.where(length > 0, length, 1.0)
 
 
 def kmeans_directions(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> Float[Tensor, "w d_in"]:

@@ -1,25 +1,42 @@
 """What chance scores and what perfect knowledge scores: dictionaries nobody trained, judged like an SAE.
 
-Floors: random directions, rows of the data, principal and independent components, spherical k-means, shuffled data, an
-untrained SAE. Ceilings: the true directions, read out linearly, by pursuit and by the lasso.
+Floors: random directions, rows of the data, the neurons themselves, principal and independent components, non-negative
+factors, spherical k-means, shuffled data, an untrained SAE. Ceilings: the true directions, read out linearly, by
+pursuit and by the lasso.
 """
 
 import copy
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
-from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
+from sae_toolkit.metrics.components import both_signs, ica_directions, kmeans_directions, nmf_directions, pca_directions
+from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
+from sae_toolkit.saes.weights_hash import tensor_sha256
 from sae_toolkit.seeding import generator_for
 
 FLOOR = "floor/random"
 """The floor of every `Score` unless another one is stated."""
 CEILING = "ceiling/true_omp_2k"
 """Perfect knowledge of the directions and room for more than k of them, since real samples vary in how many fire."""
+
+NONNEGATIVE = "floor/nmf"
+FLOORS = (
+    FLOOR,
+    "floor/data_rows",
+    "floor/shuffled_rows",
+    "floor/neurons",
+    "floor/pca",
+    "floor/ica",
+    NONNEGATIVE,
+    "floor/kmeans",
+)
+"""All there are, in the order of their rows."""
 
 CALIBRATED_AT_ONCE = 1024
 """Rows of the sample, so that pre-activations of a wide SAE stay small."""
@@ -47,6 +64,10 @@ class FixedDictionary(AbstractDictionary):
 
     def decoder_directions(self) -> Float[Tensor, "w d_in"]:
         return self.directions
+
+    def identity(self) -> dict[str, Any]:
+        hashes = {"directions": tensor_sha256(self.directions), "offset": tensor_sha256(self.offset)}
+        return {"kind": "FixedDictionary", **hashes, "coder": repr(self.coder)}
 
 
 def random_directions(w: int, d_in: int, *, seed: int) -> Float[Tensor, "w d_in"]:
@@ -85,25 +106,38 @@ def untrained(sae: AbstractSAE, sample: Float[Tensor, "batch d_in"], *, seed: in
 
 
 def floor_directions(
-    sample: Float[Tensor, "batch d_in"], w: int, *, seed: int, leave_out: Collection[str] = ()
+    sample: Float[Tensor, "batch d_in"],
+    w: int,
+    *,
+    seed: int,
+    leave_out: Collection[str] = (),
+    store: ControlStore | None = None,
 ) -> dict[str, Float[Tensor, "_ d_in"]]:
     """The directions behind every floor of one width, by name: what takes time, and does not depend on sparsity.
 
-    Principal and independent components come with both signs and may be fewer than w. `leave_out` names floors not
-    worth their time (ICA needs minutes above d_in = 500).
+    Neurons, principal and independent components come with both signs and may be fewer than w; non-negative factors
+    exist only where no activation is negative. `leave_out` names floors not worth their time (ICA needs minutes above
+    d_in = 500); what is in the `store` already is not built again.
     """
     builders: dict[str, Callable[[], Tensor]] = {
         FLOOR: lambda: random_directions(w, sample.shape[1], seed=seed),
         "floor/data_rows": lambda: data_rows(sample, w, seed=seed),
         "floor/shuffled_rows": lambda: shuffled_rows(sample, w, seed=seed),
+        "floor/neurons": lambda: both_signs(torch.eye(sample.shape[1]), w),
         "floor/pca": lambda: pca_directions(sample, w),
         "floor/ica": lambda: ica_directions(sample, w, seed=seed),
+        NONNEGATIVE: lambda: nmf_directions(sample, w, seed=seed),
         "floor/kmeans": lambda: kmeans_directions(sample, w, seed=seed),
     }
     unknown = [name for name in leave_out if name not in builders]
     if unknown:
         raise ValueError(f"floor_directions: leave_out={unknown} given; choose among {', '.join(builders)}.")
-    return {name: build() for name, build in builders.items() if name not in leave_out}
+    applies = [name for name in builders if name != NONNEGATIVE or float(sample.min()) >= 0]
+    wanted = {name: builders[name] for name in applies if name not in leave_out}
+    if store is None:
+        return {name: build() for name, build in wanted.items()}
+    made_from = {"sample": tensor_sha256(sample), "width": w, "seed": seed}
+    return {name: store.directions({**made_from, "name": name}, build) for name, build in wanted.items()}
 
 
 def standard_controls(

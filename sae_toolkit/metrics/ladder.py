@@ -1,7 +1,6 @@
 """The control ladder: the scores of SAEs with the floors and ceilings that belong to them, in one call."""
 
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,9 +8,9 @@ from jaxtyping import Float
 
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
 from sae_toolkit.activations.splicing_site import site_of, sites_read
-from sae_toolkit.metrics.bootstrap import interval_over_seeds
 from sae_toolkit.metrics.coders import RefittedTopK
 from sae_toolkit.metrics.components import kmeans_directions
+from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.metrics.controls import (
     CEILING,
     FLOOR,
@@ -21,19 +20,13 @@ from sae_toolkit.metrics.controls import (
     standard_controls,
     with_pursuit,
 )
-from sae_toolkit.metrics.evaluate import (
-    Evaluation,
-    Scores,
-    default_metrics,
-    evaluate,
-    evaluate_and_count,
-    with_reference,
-)
+from sae_toolkit.metrics.evaluate import Scores, default_metrics, evaluate, with_reference
+from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.model_loss import LOSS_TOKENS
 from sae_toolkit.metrics.probe import linear_probe
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.recovery import FeatureRecovery
-from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.scoring import Scoring, silent
 from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
 from sae_toolkit.seeding import derived_seed
@@ -63,27 +56,31 @@ def score_with_controls(
     leave_out: Collection[str] = (),
     sites: Mapping[str, str] | None = None,
     loss_tokens: int = LOSS_TOKENS,
+    metrics: Callable[..., list[Metric]] = default_metrics,
+    store: ControlStore | None = None,
+    say: Callable[[str], None] = silent,
 ) -> Ladder:
     """Scores every SAE on the eval split, next to controls as wide and as sparse as itself.
 
     SAEs of one site, one width and about one L0 share their controls. The floor of each score is the random
     dictionary's; the ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's
-    own directions. `sites` says which of the source's sites each SAE reads; `loss_tokens` is the number of held-out
-    tokens behind a language model's losses.
+    own directions. `sites` says which of the source's sites each SAE reads; the other arguments are those of `Scoring`.
     """
     placed = saes_by_site(saes, source, sites)
     sample = train_sample(source, seed=seed)
+    scoring = Scoring(
+        n_samples=n_samples,
+        seed=seed,
+        leave_out=leave_out,
+        loss_tokens=loss_tokens,
+        metrics=metrics,
+        store=store,
+        say=say,
+    )
     ladders: dict[str | None, Ladder] = {}
     for site, there in placed.items():
-        ladders[site] = score_at_site(
-            there,
-            site_of(source, site),
-            sample if site is None else sample[:, source.columns(site)],
-            n_samples=n_samples,
-            seed=seed,
-            leave_out=leave_out,
-            loss_tokens=loss_tokens,
-        )
+        read = sample if site is None else sample[:, source.columns(site)]
+        ladders[site] = score_at_site(there, site_of(source, site), read, scoring)
     scores = {name: found for ladder in ladders.values() for name, found in ladder.saes.items()}
     controls = {
         key if len(ladders) == 1 else f"{key} at {site}": found
@@ -112,28 +109,18 @@ def score_at_site(
     saes: Mapping[str, AbstractSAE],
     source: ActivationSource,
     sample: Float[torch.Tensor, "batch d_in"],
-    *,
-    n_samples: int,
-    seed: int,
-    leave_out: Collection[str],
-    loss_tokens: int,
+    scoring: Scoring,
 ) -> Ladder:
     """The ladder of SAEs that read one place; data-driven controls are made from `sample`."""
-
-    def scored(dictionaries: Mapping[str, AbstractDictionary]) -> Evaluation:
-        return evaluate_and_count(
-            dictionaries,
-            source,
-            n_samples=n_samples,
-            seed=seed,
-            metrics=lambda: default_metrics(source, loss_tokens=loss_tokens),
-        )
-
-    scores, excluded = scored(dict[str, AbstractDictionary](saes))
+    scores, excluded = scoring.score(dict[str, AbstractDictionary](saes), source)
     truth = source if isinstance(source, KnownFeatures) else None
+    seed = scoring.seed
+    scoring.say("building floors")
     groups = alike(saes, scores)
     widths = {d_sae for d_sae, _ in groups}
-    floors = {w: floor_directions(sample, w, seed=seed, leave_out=leave_out) for w in widths}
+    floors = {
+        w: floor_directions(sample, w, seed=seed, leave_out=scoring.leave_out, store=scoring.store) for w in widths
+    }
     referenced: dict[str, Scores] = {}
     controls: dict[str, Scores] = {}
     for (d_sae, k), names in groups.items():
@@ -147,7 +134,7 @@ def score_at_site(
             bias=None if truth is None else truth.bias,
         )
         pursued = {f"ceiling/{name} with OMP": with_pursuit(saes[name], k=k) for name in names}
-        found = scored(built | pursued).scores
+        found = scoring.score_controls(built | pursued, source)
         suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
         suffix += f" width={d_sae}" if len(widths) > 1 else ""
         controls |= {key if key in pursued else key + suffix: values for key, values in found.items()}
@@ -205,37 +192,3 @@ def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, 
     """Train-split activations from a stream of their own."""
     stream = source.stream(1024, seed=derived_seed(seed, "controls"), split="train")
     return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
-
-
-def over_seeds(ladders: list[Ladder]) -> Ladder:
-    """Means over seeds with Student's t-interval of the mean; one ladder is returned as it is."""
-    if len(ladders) == 1:
-        return ladders[0]
-    return Ladder(
-        {name: mean_scores([ladder.saes[name] for ladder in ladders]) for name in ladders[0].saes},
-        {
-            name: mean_scores([ladder.controls[name] for ladder in ladders])
-            for name in ladders[0].controls
-            if all(name in ladder.controls for ladder in ladders)
-        },
-        dict(sum((Counter(ladder.excluded) for ladder in ladders), Counter())),
-    )
-
-
-def mean_scores(runs: list[Scores]) -> Scores:
-    """Score by score the mean over runs; n becomes the number of runs."""
-    merged: Scores = {}
-    for name, first in runs[0].items():
-        mean, low, high = interval_over_seeds([run[name].value for run in runs])
-        floors = [run[name].floor for run in runs]
-        ceilings = [run[name].ceiling for run in runs]
-        merged[name] = Score(
-            value=mean, low=low, high=high, floor=mean_of(floors), ceiling=mean_of(ceilings), n=len(runs), id=first.id
-        )
-    return merged
-
-
-def mean_of(values: list[float | None]) -> float | None:
-    """Their mean, None where one is missing."""
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None

@@ -13,7 +13,7 @@ import torch
 
 from sae_toolkit.activations.shuffle import buffered_bytes
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures, SplicingSource
-from sae_toolkit.metrics.controls import CHOSEN_LIKE_AN_SAE
+from sae_toolkit.metrics.controls import CHOSEN_LIKE_AN_SAE, FLOORS, NONNEGATIVE
 from sae_toolkit.metrics.detection import RANKED_SAMPLES
 from sae_toolkit.metrics.evaluate import default_metrics
 from sae_toolkit.metrics.ladder import CONTROL_SAMPLES
@@ -27,7 +27,6 @@ from sae_toolkit.sparse_rows import SparseRows
 
 BATCH = 1024
 """Samples that `evaluate` takes at a time."""
-FLOORS = ("floor/random", "floor/data_rows", "floor/shuffled_rows", "floor/pca", "floor/ica", "floor/kmeans")
 N_CEILINGS = 4
 """Coders of the true directions, where these are known."""
 PROBED_SAMPLES = 20_000
@@ -66,7 +65,7 @@ def evaluation_memory(
         groups.setdefault((sites.get(name), size.d_sae, size.k), []).append(size)
     for group in groups.values():
         first = group[0]  # of which the controls are made
-        held = sample + (len(FLOORS) - len(leave_out)) * FLOAT * first.d_sae * first.d_in
+        held = sample + len(floors_built(leave_out)) * FLOAT * first.d_sae * first.d_in
         building = building_floors(first, leave_out)
         kept = (n_controls(source, leave_out) + len(group)) * kept_by_metrics(source, first, n_samples)
         moments += [
@@ -97,9 +96,14 @@ def buffered_at_most(source: ActivationSource, n_samples: int) -> int:
 
 def n_controls(source: ActivationSource, leave_out: Collection[str]) -> int:
     """Controls that SAEs of one width and sparsity share: floors, some once more by top-k, an untrained SAE, truth."""
-    floors = [name for name in FLOORS if name not in leave_out]
+    floors = floors_built(leave_out)
     chosen = [name for name in floors if name in CHOSEN_LIKE_AN_SAE]
     return len(floors) + len(chosen) + 1 + (N_CEILINGS if isinstance(source, KnownFeatures) else 0)
+
+
+def floors_built(leave_out: Collection[str]) -> list[str]:
+    """All but those left out and non-negative factors, which few activations allow (and take less than k-means)."""
+    return [name for name in FLOORS if name not in leave_out and name != NONNEGATIVE]
 
 
 def building_floors(size: SAESize, leave_out: Collection[str]) -> int:

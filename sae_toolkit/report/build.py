@@ -1,7 +1,7 @@
 """From trained SAEs and their scores to a report: which figures are drawn, and what the controls are called."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from sae_toolkit import config as configs
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
 from sae_toolkit.activations.splicing_site import site_of
-from sae_toolkit.checkpoint import weights_sha256
 from sae_toolkit.metrics.controls import FLOOR, random_directions
 from sae_toolkit.metrics.evaluate import evaluate
 from sae_toolkit.metrics.ladder import Ladder, saes_by_site
@@ -29,6 +28,7 @@ from sae_toolkit.report.report import FigurePanel, Report, ReportedSAE
 from sae_toolkit.report.score_bars import score_bars_panel
 from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
+from sae_toolkit.saes.weights_hash import weights_sha256
 
 FIGURE_SAMPLES = 20_000
 """Held-out samples behind the density histogram, or all there are."""
@@ -65,7 +65,10 @@ def build_report(
         scores=scores,
         controls=controls,
         history=run.memory.records,
-        figures=[score_bars_panel(scores, controls), *sae_figures(run, saes, source, placed)],
+        figures=[
+            score_bars_panel(scores, controls),
+            *sae_figures(saes, source, placed, history=run.memory.records),
+        ],
         excluded=left_out | {"evaluation": dict(ladder.excluded)},
     )
 
@@ -94,10 +97,11 @@ def reported_saes(
 
 
 def sae_figures(
-    run: RunFolder,
     saes: Mapping[str, AbstractSAE],
     source: ActivationSource,
     placed: Mapping[str | None, Mapping[str, AbstractSAE]],
+    *,
+    history: Sequence[Mapping[str, Any]],
 ) -> list[FigurePanel]:
     """What is drawn from the SAEs themselves, by the site they read, and from the training log."""
     firing: dict[str, Sparsity] = {}
@@ -108,8 +112,8 @@ def sae_figures(
     if isinstance(source, KnownFeatures):
         figures += truth_figures(saes, source, {name: rate > 0 for name, rate in rates.items()})
     figures.append(density_panel(rates, n_samples=min(metric.n_samples for metric in firing.values())))
-    if run.memory.records:
-        figures.append(training_curves_panel(run.memory.records))
+    if history:
+        figures.append(training_curves_panel(history))
     return figures
 
 

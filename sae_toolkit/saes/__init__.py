@@ -8,3 +8,4 @@ from .base import TrainingSignals as TrainingSignals
 from .batch_topk import BatchTopKSAE as BatchTopKSAE
 from .relu import ReluSAE as ReluSAE
 from .topk import TopKSAE as TopKSAE
+from .weights_hash import weights_sha256 as weights_sha256

@@ -10,8 +10,10 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sae_toolkit.config import to_json
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
 from sae_toolkit.saes.sparse_ops import sparse_decode
+from sae_toolkit.saes.weights_hash import weights_sha256
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -64,6 +66,10 @@ class AbstractDictionary(ABC):
     @abstractmethod
     def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
         """What one unit of each latent adds to the reconstruction, in raw activation units (rows not normalised)."""
+
+    def identity(self) -> dict[str, Any] | None:
+        """What makes it the dictionary it is, JSON-ready: equal ones score the same. None where that is not known."""
+        return None
 
 
 class AbstractSAE(nn.Module, AbstractDictionary):
@@ -164,6 +170,9 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
         return self.normaliser.denormalise_difference(self.W_dec)
+
+    def identity(self) -> dict[str, Any]:
+        return {"variant": type(self).__name__, "config": to_json(self.config), "weights": weights_sha256(self)}
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
         if not given.shape or given.shape[-1] != expected:

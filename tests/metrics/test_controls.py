@@ -6,10 +6,11 @@ import torch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
 from sae_toolkit.metrics.coders import MatchingPursuit
-from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
+from sae_toolkit.metrics.components import ica_directions, kmeans_directions, nmf_directions, pca_directions
 from sae_toolkit.metrics.controls import (
     CEILING,
     FLOOR,
+    FLOORS,
     FixedDictionary,
     ceilings,
     data_rows,
@@ -96,7 +97,7 @@ def test_standard_controls_name_floors_and_ceilings(source, sample):
     sae.normaliser.fit_(sample)
     floors = floor_directions(sample[:2000], 96, seed=0, leave_out=["floor/ica"])
     controls = standard_controls(sae, sample[:2000], k=4, seed=0, floors=floors, directions=source.directions)
-    names = {"random", "data_rows", "shuffled_rows", "pca", "kmeans", "untrained"}
+    names = {"random", "data_rows", "shuffled_rows", "neurons", "pca", "kmeans", "untrained"}
     names |= {"random by top-k", "pca by top-k", "kmeans by top-k"}
     coders = {"true_topk", "true_omp", "true_omp_2k", "true_lasso"}
     assert set(controls) == {f"floor/{n}" for n in names} | {f"ceiling/{n}" for n in coders}
@@ -128,3 +129,32 @@ def test_controls_depend_on_the_seed_alone(sample):
     for build in (data_rows, shuffled_rows, kmeans_directions):
         assert torch.equal(build(sample[:500], 20, seed=1), build(sample[:500], 20, seed=1))
         assert not torch.equal(build(sample[:500], 20, seed=1), build(sample[:500], 20, seed=2))
+
+
+def test_neurons_are_the_axes_with_both_signs(sample):
+    rows = floor_directions(sample[:200, :4], 6, seed=0, leave_out=[n for n in FLOORS if n != "floor/neurons"])
+    assert rows["floor/neurons"].tolist() == [
+        [1, 0, 0, 0],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+        [-1, 0, 0, 0],
+        [0, -1, 0, 0],
+        [0, 0, -1, 0],
+    ]
+
+
+def test_nonnegative_factors_find_the_parts_of_nonnegative_data():
+    g = torch.Generator().manual_seed(0)
+    parts = torch.eye(8)[:4] + torch.eye(8)[4:]  # four parts, each on two neurons of its own
+    weights = torch.rand(3000, 4, generator=g) * (torch.rand(3000, 4, generator=g) < 0.3)
+    found = nmf_directions(weights @ parts, 4, seed=0)
+    assert (found >= 0).all()
+    assert match_latents(parts / 2**0.5, found).cosine.min() > 0.99
+
+
+def test_nonnegative_factors_exist_where_no_activation_is_negative(sample):
+    slow = ["floor/ica", "floor/kmeans"]
+    assert "floor/nmf" not in floor_directions(sample[:500], 8, seed=0, leave_out=slow)
+    assert "floor/nmf" in floor_directions(sample[:500].relu(), 8, seed=0, leave_out=slow)
+    with pytest.raises(ValueError, match="none below 0"):
+        nmf_directions(sample[:500], 4, seed=0)

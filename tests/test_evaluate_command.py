@@ -101,7 +101,7 @@ def test_full_asks_at_least_as_much(runs: Path, tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere holds no saved SAE"),
-        (["SAE", "--world", "B"], "--world is a field of a recipe's config"),
+        (["SAE", "--world", "B"], "fields of a config belong to a recipe"),
         (["SAE", "--smoke"], "Name it: --recipe NAME"),
         (["SAE", "--samples", "0"], "--samples 0 asked"),
         (["SAE", "--leave_out", "floor/kmean"], "floor/kmean"),

@@ -1,6 +1,7 @@
 """How sure a score is: seeded percentile bootstrap over units or blocks, t-interval over seeds."""
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from math import isfinite, sqrt
 
 import numpy as np
@@ -17,6 +18,8 @@ LEVEL = 0.95
 MIN_UNITS = 8
 """Below this a percentile bootstrap is far too narrow, so no interval is given."""
 N_BLOCKS = 256
+COUNTS_KEPT = 2**20
+"""Entries of a table of draws that is kept for the next score (float64: 8 MiB)."""
 BLOCK_LENGTH = 32
 """Consecutive samples that stay together where documents are unknown."""
 
@@ -34,12 +37,23 @@ def resampled_sums(
     values: Float64[np.ndarray, "n_units n_columns"], *, seed: int = 0, n_resamples: int = N_RESAMPLES
 ) -> Float64[np.ndarray, "n_resamples n_columns"]:
     """Column sums of `n_resamples` samples of n_units rows, drawn with replacement."""
-    rng = numpy_generator(seed, "bootstrap")
     n_units = values.shape[0]
+    if n_units * n_resamples <= COUNTS_KEPT:
+        shared: Float64[np.ndarray, "n_resamples n_columns"] = resample_counts(n_units, seed, n_resamples) @ values
+        return shared
+    rng = numpy_generator(seed, "bootstrap")
     sums = np.empty((n_resamples, values.shape[1]))
     for i in range(n_resamples):
         sums[i] = np.bincount(rng.integers(n_units, size=n_units), minlength=n_units) @ values
     return sums
+
+
+@lru_cache(maxsize=8)
+def resample_counts(n_units: int, seed: int, n_resamples: int) -> Float64[np.ndarray, "n_resamples n_units"]:
+    """How often each unit is drawn in each resample: hundreds of scores over as many units share one draw."""
+    rng = numpy_generator(seed, "bootstrap")
+    drawn = rng.integers(n_units, size=(n_resamples, n_units)) + n_units * np.arange(n_resamples)[:, None]
+    return np.bincount(drawn.ravel(), minlength=n_resamples * n_units).reshape(n_resamples, n_units).astype(np.float64)
 
 
 def percentile_interval(resampled: Float64[np.ndarray, " n_resamples"], *, level: float = LEVEL) -> Interval:

@@ -19,6 +19,9 @@ from .compressed_sensing import measurements_at_transition as measurements_at_tr
 from .compressed_sensing import measurements_needed as measurements_needed
 from .compressed_sensing import recovery_rates as recovery_rates
 from .compressed_sensing import support_size_at_transition as support_size_at_transition
+from .concepts import Concept as Concept
+from .concepts import concept_labelling as concept_labelling
+from .concepts import read_concepts as read_concepts
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
@@ -48,6 +51,8 @@ from .geometry_class import geometry_class as geometry_class
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
+from .labels import Labelling as Labelling
+from .labels import labellings_for as labellings_for
 from .ladder import Ladder as Ladder
 from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery

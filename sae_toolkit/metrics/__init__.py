@@ -51,6 +51,8 @@ from .geometry_class import geometry_class as geometry_class
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
+from .label_selectivity import LabelSelectivity as LabelSelectivity
+from .label_table import LabelTable as LabelTable
 from .labels import Labelling as Labelling
 from .labels import labellings_for as labellings_for
 from .ladder import Ladder as Ladder

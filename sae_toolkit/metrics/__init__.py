@@ -22,6 +22,7 @@ from .compressed_sensing import support_size_at_transition as support_size_at_tr
 from .concepts import Concept as Concept
 from .concepts import concept_labelling as concept_labelling
 from .concepts import read_concepts as read_concepts
+from .context_similarity import ContextSimilarity as ContextSimilarity
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
@@ -83,3 +84,4 @@ from .recovery import recovery_scores as recovery_scores
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
 from .sparsity import Sparsity as Sparsity
+from .token_concentration import TokenConcentration as TokenConcentration

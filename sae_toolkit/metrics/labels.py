@@ -104,7 +104,7 @@ def by_token(name: str, classes: Sequence[str], table: SparseRows, *, exclusive:
     """Row i of `table` says what holds for token id i."""
 
     def of(batch: ActivationBatch) -> SparseRows:
-        ids = known(batch.token_ids, "token_ids", name).cpu()
+        ids = known(batch.token_ids, "token_ids", f"Labelling {name}").cpu()
         if len(ids) and int(ids.max()) >= table.n_rows:
             raise ValueError(
                 f"Labelling {name}: token id {int(ids.max())} given, but only {table.n_rows} ids have a text. "
@@ -123,7 +123,7 @@ def position_buckets() -> Labelling:
     classes = (*spans, f"{starts[-1]}_and_more")
 
     def of(batch: ActivationBatch) -> SparseRows:
-        positions = known(batch.positions, "positions", "position").cpu()
+        positions = known(batch.positions, "positions", "Labelling position").cpu()
         buckets = torch.bucketize(positions, torch.tensor(starts), right=True) - 1
         return one_hot(buckets, len(classes))
 
@@ -134,7 +134,7 @@ def documents() -> Labelling:
     """Which document the sample is from, by its number modulo 4,096."""
 
     def of(batch: ActivationBatch) -> SparseRows:
-        numbers = known(batch.document_ids, "document_ids", "document").cpu()
+        numbers = known(batch.document_ids, "document_ids", "Labelling document").cpu()
         return one_hot(numbers.long() % N_DOCUMENT_CLASSES, N_DOCUMENT_CLASSES)
 
     classes = [f"document {i} modulo {N_DOCUMENT_CLASSES}" for i in range(N_DOCUMENT_CLASSES)]
@@ -151,12 +151,11 @@ def true_features(names: Sequence[str]) -> Labelling:
     return Labelling(name="feature", classes=names, of=of, exclusive=False, contextual=True)
 
 
-def known(labels: Int[Tensor, " batch"] | None, field: str, name: str) -> Int[Tensor, " batch"]:
+def known(labels: Int[Tensor, " batch"] | None, field: str, asked_by: str) -> Int[Tensor, " batch"]:
     """The labels, or a ValueError where the source does not give them."""
     if labels is None:
         raise ValueError(
-            f"Labelling {name} needs {field}, but the batch has {field}=None. Use a source that knows them, or leave "
-            "this labelling out."
+            f"{asked_by} needs {field}, but the batch has {field}=None. Use a source that knows them, or leave it out."
         )
     return labels
 

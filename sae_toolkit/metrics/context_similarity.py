@@ -1,5 +1,6 @@
 """Whether the documents in which a latent fires most are alike, more than its tokens alone explain."""
 
+from collections.abc import Iterator
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -34,15 +35,15 @@ class Texts(NamedTuple):
     vectors: SparseMatrix
     """`[n_documents n_tokens]`: unigram tf-idf, rows of length 1."""
     occurrences: list[Numbers]
-    """The documents in which each token occurs."""
+    """The documents in which each token occurs, one entry per occurrence."""
 
 
 class ContextSimilarity(Metric):
     """Mean pairwise cosine of documents, as unigram tf-idf vectors of their kept tokens; no headline, see below.
 
     Per latent that fires (z > 0) at least 30 times: the documents of its strongest activations, one activation per
-    document, at most 10 and at least 5; and as control, for each of them, another random document with the same token
-    (perhaps the same one), never one twice. A token without such a document left is dropped from both.
+    document, at most 10 and at least 5; and as control, for each of them, the document of a random occurrence of the
+    same token, never one twice. Where no such document is left, the activation is dropped, too.
 
     `context_similarity_top`, `context_similarity_same_token`: means over latents of the two cosines.
     `context_similarity`: mean of their difference; 0 for a latent that only looks up the token.
@@ -104,14 +105,18 @@ def texts_of(token_ids: Int[np.ndarray, " n_samples"], document_ids: Int[np.ndar
     n = len(numbers)
     membership = sparse.csr_matrix((np.ones(n), numbers, np.arange(n + 1)), shape=(n, len(distinct)))
     counts = (membership.T @ tokens).tocsr()
-    by_token = counts.tocsc()
-    occurrences = list(np.split(by_token.indices, by_token.indptr[1:-1]))
+    ends = np.cumsum(np.bincount(tokens.indices))[:-1]
+    occurrences = list(np.split(numbers[np.argsort(tokens.indices, kind="stable")], ends))
     return Texts(tokens.indices, numbers, TfidfTransformer().fit_transform(counts), occurrences)
 
 
 def paired_documents(strongest: Numbers, texts: Texts, rng: np.random.Generator) -> tuple[list[int], list[int]]:
-    """Documents of the strongest samples, each with another that has the same token."""
+    """Documents of the strongest samples, each with that of another occurrence of the same token.
+
+    Occurrences, not documents, are drawn: a document with many is as likely as it is among a look-up's strongest.
+    """
     seen: set[int] = set()
+    draws: dict[int, Iterator[int]] = {}
     top: list[int] = []
     control: list[int] = []
     for sample in strongest:
@@ -119,10 +124,12 @@ def paired_documents(strongest: Numbers, texts: Texts, rng: np.random.Generator)
         if document in seen:
             continue
         seen.add(document)
-        free = [other for other in rng.permutation(texts.occurrences[token]).tolist() if other not in control]
-        if free:
+        if token not in draws:
+            draws[token] = iter(rng.permutation(texts.occurrences[token]).tolist())
+        other = next((drawn for drawn in draws[token] if drawn not in control), None)
+        if other is not None:
             top.append(document)
-            control.append(free[0])
+            control.append(other)
         if len(top) == TOP_DOCUMENTS:
             break
     return top, control

@@ -83,5 +83,6 @@ from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
+from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
 from .token_concentration import TokenConcentration as TokenConcentration

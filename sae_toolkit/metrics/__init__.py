@@ -6,6 +6,7 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
+from .by_group import ByGroup as ByGroup
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -28,6 +29,8 @@ from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
+from .density_histogram import DensityHistogram as DensityHistogram
+from .density_histogram import density_histogram as density_histogram
 from .detection import LatentDetection as LatentDetection
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate

@@ -48,9 +48,9 @@ class LabelSelectivity(Metric):
         labellings = labellings_for(source)
         return [cls(labellings)] if labellings else []
 
-    def __init__(self, labellings: Sequence[Labelling], *, limit: int = KEPT_SAMPLES) -> None:
+    def __init__(self, labellings: Sequence[Labelling]) -> None:
         self.labellings = tuple(labellings)
-        self.kept = KeptLatents(limit)
+        self.kept = KeptLatents(KEPT_SAMPLES)
         self.labels: dict[str, list[SparseRows]] = {labelling.name: [] for labelling in self.labellings}
         self.token_ids: list[Tensor] = []
 

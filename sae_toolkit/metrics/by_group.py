@@ -16,6 +16,7 @@ from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
+GROUPED_BY = ("token_class", "position")
 MAX_GROUPS = 32
 NORM_SAMPLES = 4096
 N_NORM_GROUPS = 4
@@ -76,8 +77,8 @@ class ByGroup(Metric):
 
     @classmethod
     def for_source(cls, source: ActivationSource) -> list[Metric]:
-        """With the labellings of that kind; without any, norms still make groups."""
-        return [cls([one for one in labellings_for(source) if one.exclusive and len(one.classes) <= MAX_GROUPS])]
+        """By token class and position where tokens have texts; norms make groups anywhere."""
+        return [cls([one for one in labellings_for(source) if one.name in GROUPED_BY])]
 
     def __init__(self, labellings: Sequence[Labelling]) -> None:
         for labelling in labellings:

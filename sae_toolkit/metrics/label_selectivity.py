@@ -10,7 +10,7 @@ from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.evaluate import first_samples
 from sae_toolkit.metrics.kept_latents import KEPT_SAMPLES, KeptLatents, matrix_of
-from sae_toolkit.metrics.label_table import LabelTable, label_table
+from sae_toolkit.metrics.label_table import LabelTable, label_table, split_latents
 from sae_toolkit.metrics.labels import Labelling, labellings_for
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -68,11 +68,14 @@ class LabelSelectivity(Metric):
         """By labelling, what was found latent by latent; as costly as all scores together."""
         acts = self.kept.matrix()
         tokens = torch.cat(self.token_ids).numpy() if self.token_ids else None
+        splits = {
+            within: split_latents(acts, self.kept.groups(by_document=not within) % 2 == 1)
+            for within in {labelling.within_documents for labelling in self.labellings}
+        }
         return {
             labelling.name: label_table(
-                acts,
+                splits[labelling.within_documents],
                 matrix_of(self.labels[labelling.name]),
-                second=self.kept.groups(by_document=not labelling.within_documents) % 2 == 1,
                 classes=labelling.classes,
                 exclusive=labelling.exclusive,
                 tokens=tokens if labelling.contextual else None,

@@ -65,39 +65,63 @@ class LabelTable(NamedTuple):
     """1 where a latent's held-out lift for its own class is at least 0.5, NaN for classes of fewer than 30 samples."""
 
 
-class Half(NamedTuple):
-    """The samples of one half: what fires, how strongly, and which classes hold."""
+class LatentHalf(NamedTuple):
+    """The latents that are judged, on the samples of one half: `[n_latents n_samples]`."""
 
     acts: SparseMatrix
-    """`[n_latents n_samples]`."""
     fires: SparseMatrix
+    """1 where it fires."""
+    top: SparseMatrix
+    """1 at the strongest fifth of its activations."""
+
+
+class SplitLatents(NamedTuple):
+    """What every labelling is held against: computed once for all that are judged on the same halves."""
+
+    latents: Int[np.ndarray, " n_latents"]
+    halves: tuple[LatentHalf, LatentHalf]
+    second: Bool[np.ndarray, " n_samples"]
+    """Which samples are in the second half."""
+
+
+class Half(NamedTuple):
+    """The latents of one half, and the classes `[n_samples n_classes]` that hold in it."""
+
+    latents: LatentHalf
     labels: SparseMatrix
-    """`[n_samples n_classes]`."""
 
     def counts(self) -> LabelCounts:
-        return count_labels(self.fires, self.labels)
+        return count_labels(self.latents.fires, self.labels)
 
     def top_counts(self) -> LabelCounts:
-        return count_labels(strongest(self.acts, TOP_SHARE), self.labels)
+        return count_labels(self.latents.top, self.labels)
 
     def shuffled_counts(self, order: Samples) -> LabelCounts:
-        return count_labels(self.fires, self.labels[order])
+        return count_labels(self.latents.fires, self.labels[order])
+
+
+def split_latents(acts: SparseMatrix, second: Bool[np.ndarray, " n_samples"]) -> SplitLatents:
+    """Of activations `[n_samples d_sae]`, the latents that fire often enough in both halves."""
+    enough = (acts[~second].getnnz(axis=0) >= MIN_FIRES // 2) & (acts[second].getnnz(axis=0) >= MIN_FIRES // 2)
+    latents = np.flatnonzero(enough)
+    halves = []
+    for rows in (~second, second):
+        by_latent = acts[rows][:, latents].T.tocsr()
+        halves.append(LatentHalf(by_latent, indicators(by_latent), strongest(by_latent, TOP_SHARE)))
+    return SplitLatents(latents, (halves[0], halves[1]), second)
 
 
 def label_table(
-    acts: SparseMatrix,
+    split: SplitLatents,
     labels: SparseMatrix,
     *,
-    second: Bool[np.ndarray, " n_samples"],
     classes: Sequence[str],
     exclusive: bool,
     tokens: Samples | None = None,
 ) -> LabelTable:
-    """`acts` `[n_samples d_sae]`, `labels` `[n_samples n_classes]`; `tokens`: for what a context says beyond them."""
-    labels = indicators(labels)
-    enough = (acts[~second].getnnz(axis=0) >= MIN_FIRES // 2) & (acts[second].getnnz(axis=0) >= MIN_FIRES // 2)
-    latents = np.flatnonzero(enough)
-    halves = [half_of(acts[rows][:, latents], labels[rows]) for rows in (~second, second)]
+    """`labels` `[n_samples n_classes]`; `tokens`: for what a context says beyond them."""
+    latents, labels = split.latents, indicators(labels)
+    halves = [Half(split.halves[i], labels[rows]) for i, rows in enumerate((~split.second, split.second))]
     first, held_out = (half.counts() for half in halves)
     first_top, held_out_top = (half.top_counts() for half in halves)
     rng = numpy_generator(0, "label shuffles")
@@ -111,7 +135,7 @@ def label_table(
     beyond_chance = corrected(halves[1], information, lambda: rng.permutation(halves[1].labels.shape[0]))
     beyond_token = unknown
     if tokens is not None:
-        inside = tokens[second]
+        inside = tokens[split.second]
         beyond_token = corrected(halves[1], information, lambda: order_within(inside, rng))
     lifts = lift(held_out, lifted)
     return LabelTable(
@@ -133,12 +157,6 @@ def label_table(
         mutual_information_given_token=beyond_token,
         covered=covered_classes(first.labels + held_out.labels, lifted, lifts),
     )
-
-
-def half_of(acts: SparseMatrix, labels: SparseMatrix) -> Half:
-    """Samples by row in, latents by row out."""
-    by_latent = acts.T.tocsr()
-    return Half(by_latent, indicators(by_latent), labels)
 
 
 def strongest(acts: SparseMatrix, share: float) -> SparseMatrix:
@@ -163,7 +181,7 @@ def gained(counts: LabelCounts) -> PerLatent:
 
 def corrected(half: Half, information: Callable[[LabelCounts], PerLatent], shuffle: Callable[[], Samples]) -> PerLatent:
     """(I - mean of I over shuffled labels) / H(fire); 0 for a latent that always fires and so tells nothing."""
-    chance = np.zeros(half.fires.shape[0])
+    chance = np.zeros(half.latents.fires.shape[0])
     for _ in range(N_SHUFFLES):
         chance += information(half.shuffled_counts(shuffle())) / N_SHUFFLES
     counts = half.counts()
@@ -182,8 +200,8 @@ def selectivity(half: Half, choice: Choice) -> PerLatent:
 
     NaN where one of the two never happens.
     """
-    total = np.asarray(half.acts.sum(axis=1, dtype=np.float64)).reshape(-1)
-    inside = entries_at((half.acts.astype(np.float64) @ half.labels.astype(np.float64)).tocsr(), choice)
+    total = np.asarray(half.latents.acts.sum(axis=1, dtype=np.float64)).reshape(-1)
+    inside = entries_at((half.latents.acts.astype(np.float64) @ half.labels.astype(np.float64)).tocsr(), choice)
     held = np.asarray(half.labels.sum(axis=0), dtype=float).reshape(-1)[choice]
     with_it = divide(inside, held, otherwise=np.nan)
     without = divide(np.maximum(total - inside, 0), half.labels.shape[0] - held, otherwise=np.nan)

@@ -21,8 +21,8 @@ from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 N_DOCUMENT_CLASSES = 4096
 """Documents are told apart by their number modulo this; a few hundred documents hardly ever meet."""
-N_POSITION_BUCKETS = 18
-"""Buckets 0, 1, 2-3, 4-7, ... up to 65,536 and beyond."""
+N_POSITION_BUCKETS = 12
+"""Buckets 0, 1, 2-3, 4-7, ... up to 1,024 and beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,15 +8,20 @@ import torch
 from fake_splicing import FakeSplicingSource
 from scipy import sparse
 from sklearn.metrics import mutual_info_score
+from tiny_models import REAL
+from transformers import AutoTokenizer
 
+from sae_toolkit import TopKSAE, TrainConfig, train
+from sae_toolkit.activations import ArraySource
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
+from sae_toolkit.activations.token_texts import token_texts
 from sae_toolkit.ground_truth.presets import dataset_a
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.evaluate import evaluate
 from sae_toolkit.metrics.label_selectivity import LabelSelectivity
-from sae_toolkit.metrics.label_table import label_table, order_within, strongest
+from sae_toolkit.metrics.label_table import label_table, order_within, split_latents, strongest
 from sae_toolkit.metrics.labels import documents, linguistic, position_buckets, token_identity
 from sae_toolkit.saes.base import SAEOutput
 
@@ -90,9 +95,8 @@ def test_a_table_by_hand():
     acts[:, 1] = classes == 1
     acts[:, 2] = 3  # always on
     table = label_table(
-        sparse.csr_matrix(acts),
+        split_latents(sparse.csr_matrix(acts), np.arange(120) >= 60),
         sparse.csr_matrix(np.eye(4)[classes]),
-        second=np.arange(120) >= 60,
         classes="abcd",
         exclusive=True,
     )
@@ -257,3 +261,28 @@ def test_true_features_are_labels_where_they_are_known():
     assert scores["truth"]["lift_feature"].low > scores["random"]["lift_feature"].high
     assert scores["truth"]["label_coverage_feature"].value > 0.9
     assert LabelSelectivity.for_source(FakeSplicingSource()) == []
+
+
+@pytest.mark.slow
+def test_real_latents_are_told_from_untrained_ones_where_they_fire_most():
+    if not REAL.is_dir():
+        pytest.skip("../shared/data is not beside this checkout")
+    source = ArraySource.from_file(
+        REAL / "activations/stories260K_blocks.2.hook_resid_post.safetensors",
+        config=ArraySource.Config(exclude_positions=(0,)),
+    )
+    texts = token_texts(AutoTokenizer.from_pretrained(REAL / "stories260K"))
+    config = TopKSAE.Config(d_in=source.d_in, d_sae=256, k=8)
+    trained, fresh = TopKSAE(config), TopKSAE(config, seed=1)
+    train(trained, source, TrainConfig(n_samples=150_000))
+    fresh.normaliser.load_state_dict(trained.normaliser.state_dict())
+    scores = evaluate(
+        {"trained": trained, "fresh": fresh},
+        source,
+        n_samples=10_000,
+        metrics=lambda: [LabelSelectivity([token_identity(texts)])],
+    )
+    assert scores["trained"]["purity_token_top"].low > scores["fresh"]["purity_token_top"].high
+    for found in scores.values():  # both read tokens, and neither by chance
+        assert found["purity_token"].low > 2 * found["purity_token_shuffled"].high
+        assert found["mutual_information_token"].low > 0.2

@@ -49,7 +49,7 @@ def test_tokens_have_classes():
 def test_positions_double():
     batch = batch_of(positions=[0, 1, 2, 3, 4, 7, 8, 127, 128, 10**6])
     names = ["0", "1", "2_to_3", "2_to_3", "4_to_7", "4_to_7", "8_to_15", "64_to_127", "128_to_255"]
-    assert held(position_buckets(), batch) == [[name] for name in [*names, "65536_and_more"]]
+    assert held(position_buckets(), batch) == [[name] for name in [*names, "1024_and_more"]]
 
 
 def test_documents_are_told_apart():

@@ -6,6 +6,7 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
+from .by_group import ByGroup as ByGroup
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -20,11 +21,17 @@ from .compressed_sensing import measurements_needed as measurements_needed
 from .compressed_sensing import recovery_rates as recovery_rates
 from .compressed_sensing import support_size_at_transition as support_size_at_transition
 from .control_store import ControlStore as ControlStore
+from .concepts import Concept as Concept
+from .concepts import concept_labelling as concept_labelling
+from .concepts import read_concepts as read_concepts
+from .context_similarity import ContextSimilarity as ContextSimilarity
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
+from .density_histogram import DensityHistogram as DensityHistogram
+from .density_histogram import density_histogram as density_histogram
 from .detection import LatentDetection as LatentDetection
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
@@ -49,6 +56,10 @@ from .geometry_class import geometry_class as geometry_class
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
+from .label_selectivity import LabelSelectivity as LabelSelectivity
+from .label_table import LabelTable as LabelTable
+from .labels import Labelling as Labelling
+from .labels import labellings_for as labellings_for
 from .ladder import Ladder as Ladder
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
@@ -77,4 +88,6 @@ from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
 from .scoring import Scoring as Scoring
 from .seed_means import over_seeds as over_seeds
+from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
+from .token_concentration import TokenConcentration as TokenConcentration

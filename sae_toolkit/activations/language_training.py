@@ -16,7 +16,7 @@ from sae_toolkit.activations.model_loading import import_transformers, quiet
 from sae_toolkit.config import to_json
 from sae_toolkit.ground_truth.language import Language, LanguageConfig
 from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_documents, read_documents
-from sae_toolkit.ground_truth.lexicon import BOS
+from sae_toolkit.ground_truth.lexicon import BOS, UNKNOWN
 from sae_toolkit.seeding import derived_seed
 
 WARM_UP = 0.03
@@ -42,7 +42,7 @@ class LanguageTrainConfig:
     """Updates, each on documents never seen before."""
     documents_per_step: int = 64
     """Documents of one update."""
-    learning_rate: float = 4e-3
+    learning_rate: float = 6e-3
     """Highest learning rate of AdamW, after a linear rise and before a decay along a cosine."""
     eval_documents: int = 4096
     """Fresh documents behind the loss and the entropy."""
@@ -167,14 +167,16 @@ def save_language_model(trained: TrainedLanguageModel, config: LanguageTrainConf
 
 
 def language_tokenizer(language: Language) -> Any:
-    """One token per word of the lexicon, punctuation on its own; any other word is refused when it is met."""
+    """One token per word of the lexicon, punctuation on its own; any other word is `UNKNOWN`."""
     transformers = import_transformers("language_tokenizer")
     from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: PLC0415 - comes with transformers
 
-    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(language.lexicon.words)}))
+    words = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(language.lexicon.words)}, unk_token=UNKNOWN)
+    )
     words.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Punctuation("isolated")]
     )
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token=BOS, clean_up_tokenization_spaces=False
+        tokenizer_object=words, bos_token=BOS, unk_token=UNKNOWN, clean_up_tokenization_spaces=False
     )

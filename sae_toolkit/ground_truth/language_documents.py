@@ -1,7 +1,9 @@
 """Documents of the known language: drawn, written as plain text, and read back with a perfect reader's beliefs."""
 
+import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -130,3 +132,22 @@ def as_text(language: Language, tokens: Sequence[int]) -> str:
     """A document as a person writes it: without BOS, marks and brackets close to their words."""
     words = [language.lexicon.words[token] for token in tokens if token != language.lexicon.first["bos"]]
     return re.sub(r"\( ", "(", re.sub(r" ([.!)])", r"\1", " ".join(words)))
+
+
+def write_documents(language: Language, path: str | Path, *, n_documents: int, seed: int) -> Path:
+    """A .jsonl for people: each document as plain text, its speaker, its topics and moods from token to token."""
+    corpus = draw_documents(language, n_documents, seed=seed)
+    lines = [
+        json.dumps(
+            {
+                "text": as_text(language, tokens.tolist()),
+                "speaker": SPEAKERS[int(speaker)],
+                "topic": topic.tolist(),
+                "mood": ["cheerful" if value == 0 else "gloomy" for value in mood.tolist()],
+            }
+        )
+        for tokens, topic, mood, speaker in zip(*corpus, strict=True)
+    ]
+    path = Path(path)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

@@ -7,6 +7,8 @@ from jaxtyping import Int
 from torch import Tensor, tensor
 
 BOS = "<bos>"
+UNKNOWN = "<unk>"
+"""What the tokenizer makes of any other word; it stands in no document."""
 CLASSES: dict[str, tuple[tuple[str, str], ...]] = {
     "lamp": (("bright", "kindled"), ("steady", "trimmed"), ("dim", "faded"), ("smoky", "choked")),
     "door": (("open", "unbarred"), ("oiled", "greased"), ("locked", "bolted"), ("jammed", "wedged")),
@@ -71,6 +73,7 @@ class Lexicon:
             "subject": [word for number in SUBJECTS for word in number],
             "verb": [word for number in VERBS for word in number],
             "near": [NEAR],
+            "unknown": [UNKNOWN],
         }
         self.words = [word for group in groups.values() for word in group]
         assert len(set(self.words)) == len(self.words), "a word stands twice in the lexicon"

@@ -29,6 +29,9 @@ from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
+from .firing_matching import DetectorSearch as DetectorSearch
+from .firing_matching import FiringMatching as FiringMatching
+from .firing_matching import match_by_firing as match_by_firing
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality

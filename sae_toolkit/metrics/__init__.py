@@ -25,6 +25,7 @@ from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
 from .detection import LatentDetection as LatentDetection
+from .encoder_interference import EncoderInterference as EncoderInterference
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
@@ -56,6 +57,7 @@ from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
 from .leakage import Leakage as Leakage
+from .leakage import LeakageMatrix as LeakageMatrix
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
 from .metric import Metric as Metric
@@ -67,6 +69,7 @@ from .monosemanticity import served_features as served_features
 from .packing_bounds import Packing as Packing
 from .packing_bounds import almost_orthogonal_count as almost_orthogonal_count
 from .packing_bounds import packing as packing
+from .packing_bounds import random_coherence as random_coherence
 from .packing_bounds import random_coherence_upper as random_coherence_upper
 from .packing_bounds import random_rms_cosine as random_rms_cosine
 from .polytopes import POLYTOPES as POLYTOPES

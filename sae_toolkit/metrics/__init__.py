@@ -6,6 +6,7 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
+from .co_activation import CoActivation as CoActivation
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -24,6 +25,8 @@ from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
+from .cross_talk import CrossTalk as CrossTalk
+from .crowding import Crowding as Crowding
 from .detection import LatentDetection as LatentDetection
 from .encoder_interference import EncoderInterference as EncoderInterference
 from .evaluate import default_metrics as default_metrics

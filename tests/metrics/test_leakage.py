@@ -49,7 +49,7 @@ def test_dead_latents_have_no_leakage():
 
 
 def test_the_matrix_by_hand():
-    # latent 0, own feature 0 off: with feature 1 on (samples 1, 2) it is 2 and 0: mean 1; with feature 2 on (sample 2) 0.
+    # latent 0, its feature off: with feature 1 on (samples 1, 2) it is 2 and 0: mean 1; with feature 2 on (sample 2) 0.
     # Own mean 4: shares 1 / 5 and 0. Latent 1 is 3 with feature 2 alone (sample 3), own mean (1 + 2) / 2: share 2 / 3;
     # feature 0 is on with feature 1 off once, where it is 0. Latent 2 fires with its own feature alone.
     coefficients = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 1, 1], [0, 0, 1]])

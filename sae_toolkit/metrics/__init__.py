@@ -36,6 +36,8 @@ from .evaluate import with_reference as with_reference
 from .firing_matching import DetectorSearch as DetectorSearch
 from .firing_matching import FiringMatching as FiringMatching
 from .firing_matching import match_by_firing as match_by_firing
+from .firing_recovery import FiringRecovery as FiringRecovery
+from .firing_splitting import FiringSplitting as FiringSplitting
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality
@@ -63,6 +65,7 @@ from .leakage import Leakage as Leakage
 from .leakage import LeakageMatrix as LeakageMatrix
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
+from .merging import Merging as Merging
 from .metric import Metric as Metric
 from .model_loss import ModelLoss as ModelLoss
 from .monosemanticity import features_per_neuron as features_per_neuron

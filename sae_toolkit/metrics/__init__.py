@@ -1,7 +1,6 @@
 """How good a dictionary is: one question per file, each score with floor, ceiling, interval and definition id."""
 
 from .absorption import Absorption as Absorption
-from .absorption import Hedging as Hedging
 from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
@@ -33,6 +32,7 @@ from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
+from .firing_absorption import FiringAbsorption as FiringAbsorption
 from .firing_matching import DetectorSearch as DetectorSearch
 from .firing_matching import FiringMatching as FiringMatching
 from .firing_matching import match_by_firing as match_by_firing
@@ -54,6 +54,7 @@ from .geometry_class import arrangement_in_plane as arrangement_in_plane
 from .geometry_class import arrangement_shares as arrangement_shares
 from .geometry_class import feature_groups as feature_groups
 from .geometry_class import geometry_class as geometry_class
+from .hedging import Hedging as Hedging
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows

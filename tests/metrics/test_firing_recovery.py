@@ -49,7 +49,7 @@ def test_it_is_asked_where_firing_is_known_and_directions_are_not():
 
 
 def test_by_hand():
-    # halves of four samples. Feature 0 is told by latent 1 without error: F1 1, AUROC 1. Feature 1 by latent 0, which in
+    # halves of four samples. Feature 0 is told by latent 1 without error: F1, AUROC 1. Feature 1 by latent 0, which in
     # the second half has a hit (sample 4) and a false alarm (5), one positive of it: F1 2/3, AUROC 5/6. 2 is silent.
     coefficients = torch.zeros(8, 3)
     coefficients[[0, 1, 4, 5], [0, 1, 1, 0]] = 1

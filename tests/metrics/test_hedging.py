@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from toy import ToySource
 
+from sae_toolkit import BatchTopKSAE, TrainConfig, train
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.co_firing import Column
 from sae_toolkit.metrics.coders import LinearTopK
@@ -74,3 +76,47 @@ def test_partners_found_and_given_score_the_same_and_independence_has_no_answer(
     alone = fed(Hedging(torch.eye(2)), torch.ones(2000, 2), independent).compute(sae)["hedging"]
     assert alone.n == 0
     assert alone.value != alone.value
+
+
+class PairSource(ToySource):
+    """20 pairs (a, b) of features along 40 axes, each on in 5 % of samples (in a hierarchy b in half of a's)."""
+
+    def __init__(self, kind):
+        super().__init__(n_features=40, d_in=40)
+        self.kind = kind
+
+    def sample(self, n, generator):
+        rate, uniform = 0.05, torch.rand(n, 20, 2, generator=generator)
+        first = uniform[..., 0] < rate
+        given_first, given_not = {
+            "independent": (rate, rate),
+            "P(b|a) = .3": (0.3, rate * 0.7 / (1 - rate)),
+            "P(b|a) = .6": (0.6, rate * 0.4 / (1 - rate)),
+            "hierarchical": (0.5, 0.0),
+            "exclusive": (0.0, rate / (1 - rate)),
+        }[self.kind]
+        second = uniform[..., 1] < torch.where(first, given_first, given_not)
+        strength = (1 + 0.25 * torch.randn(n, 40, generator=generator)).relu()
+        return torch.stack([first, second], 2).reshape(n, 40) * strength
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("independent", 0.001),
+        ("P(b|a) = .3", 0.284),
+        ("P(b|a) = .6", 0.596),
+        ("hierarchical", 0.460),
+        ("exclusive", -0.054),
+    ],
+)
+def test_a_trained_sae_with_one_latent_per_pair_hedges_as_measured_elsewhere(kind, expected):
+    source = PairSource(kind)
+    sae = BatchTopKSAE(BatchTopKSAE.Config(d_in=40, d_sae=20, k=1), seed=0)
+    train(sae, source, TrainConfig(n_samples=150_000, batch_size=256))
+    x = source.sample(5000, torch.Generator().manual_seed(1))
+    metric = Hedging(torch.eye(40), torch.arange(40) ^ 1)
+    with torch.no_grad():
+        metric.update(ActivationBatch(x, coefficients=SparseRows.from_dense(x)), sae.eval().forward(x))
+    assert metric.compute(sae)["hedging"].value == pytest.approx(expected, abs=0.08)

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float64, Int
 from torch import Tensor
 
-from sae_toolkit.metrics.co_firing import Column
+from sae_toolkit.metrics.co_firing import Column, matrix_of
 from sae_toolkit.metrics.detection import Levels, samples_between
 
 TUNED_CANDIDATES = 4
@@ -63,14 +63,9 @@ class DetectorSearch:
     """
 
     def __init__(self, latents: Sequence[Column], n_samples: int) -> None:
-        from scipy.sparse import csc_matrix  # noqa: PLC0415  (slow import)
-
         self.latents, self.n_samples, self.half = latents, n_samples, n_samples // 2
         firing = [positive(samples_between(latent, 0, self.half)) for latent in latents]
-        starts = np.cumsum([0, *(len(column.samples) for column in firing)])
-        samples = np.concatenate([np.zeros(0, dtype=np.int32), *(column.samples for column in firing)])
-        values = np.concatenate([np.zeros(0), *(column.values for column in firing)])
-        self.rows = csc_matrix((values, samples, starts), shape=(self.half, len(latents))).tocsr()
+        self.rows = matrix_of(firing, self.half)
         self.totals = self.sums(np.arange(self.half))
 
     def best(self, feature: Column, *, without: np.ndarray | None = None) -> Detector:

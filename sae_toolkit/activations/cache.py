@@ -1,7 +1,7 @@
 """Activations of a language model kept on disk: the same streams, bit for bit, without running the model again."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -63,7 +63,7 @@ def build_cache(
     activations that `dtype` cannot hold are refused.
     """
     write_cache(source, Path(folder), dtype=dtype, shard_mb=shard_mb, log=log or ignore)
-    return CachedSource(folder, shuffle_buffer=as_reader(source).shuffle_buffer)
+    return CachedSource(folder, shuffle_buffer=as_reader(source).shuffle_buffer, token_texts=source.token_texts)
 
 
 def ignore(record: dict[str, Any]) -> None:
@@ -110,11 +110,17 @@ def check_shards(folder: Path, index: Mapping[str, Any], *, every_byte: bool) ->
 
 
 class CachedSource(ActivationSource, GroupReader):
-    """A cache on disk; what is in memory at a time is the index, one group and the shuffle buffer of a stream."""
+    """A cache on disk; what is in memory at a time is the index, one group and the shuffle buffer of a stream.
 
-    def __init__(self, folder: str | Path, *, shuffle_buffer: str = "256 MB") -> None:
+    A cache holds token ids, not their texts: those are known where the live source is at hand (`CachedSource.of`,
+    `build_cache`) or where the caller gives them.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, shuffle_buffer: str = "256 MB", token_texts: Sequence[str] | None = None
+    ) -> None:
         """Opens a finished cache; every shard must be there in its full size (`verify_cache` reads all of them)."""
-        self.folder, self.shuffle_buffer = Path(folder), shuffle_buffer
+        self.folder, self.shuffle_buffer, self.read_texts = Path(folder), shuffle_buffer, token_texts
         self.index = read_index(self.folder)
         check_shards(self.folder, self.index, every_byte=False)
         self.buffer_samples = buffer_samples(shuffle_buffer, buffered_bytes(self.d_in))
@@ -128,7 +134,8 @@ class CachedSource(ActivationSource, GroupReader):
     @classmethod
     def of(cls, source: ActivationSource, folder: str | Path) -> "CachedSource":
         """The cache of a live source, with its shuffle buffer; refused where it is of another one."""
-        cached = cls(folder, shuffle_buffer=as_reader(source).shuffle_buffer)
+        reader = as_reader(source)
+        cached = cls(folder, shuffle_buffer=reader.shuffle_buffer, token_texts=source.token_texts)
         cached.check_against(source)
         return cached
 
@@ -139,6 +146,10 @@ class CachedSource(ActivationSource, GroupReader):
     @property
     def sites(self) -> Mapping[str, int]:
         return dict(self.index["sites"])
+
+    @property
+    def token_texts(self) -> Sequence[str] | None:
+        return self.read_texts
 
     @property
     def max_group_samples(self) -> int:

@@ -5,6 +5,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sae_toolkit.activations.document_files import Document
 from sae_toolkit.activations.documents import Cursor, Documents, as_documents, document_bytes, open_documents
 from sae_toolkit.activations.packing import TokenRows, Window
 from sae_toolkit.activations.source import Split
+from sae_toolkit.activations.token_texts import token_texts
 from sae_toolkit.config import to_json
 
 __all__ = ["Text", "TextConfig", "TokenRows", "Window"]
@@ -113,6 +115,11 @@ class Text:
         """Ids of "bos", "eos" and "pad" where the tokenizer has them; several may be the same id."""
         ids = {"bos": self.bos_token_id, "eos": self.eos_token_id, "pad": self.pad_token_id}
         return {name: token_id for name, token_id in ids.items() if token_id is not None}
+
+    @cached_property
+    def token_texts(self) -> tuple[str, ...] | None:
+        """What each token id reads like; None where its tokenizer gives ids no text."""
+        return token_texts(self.tokenizer)
 
     def window(self, split: Split, start: int) -> Window:
         """The rows of this split from document number `start` on; nothing but the arguments decides what is in it."""

@@ -92,6 +92,10 @@ class TransformerSource(SplicingSource, GroupReader):
         return dict(self.widths)
 
     @property
+    def token_texts(self) -> tuple[str, ...] | None:
+        return self.text.token_texts
+
+    @property
     def max_group_samples(self) -> int:
         return self.config.rows_per_forward * self.text.config.context_length
 

@@ -6,6 +6,7 @@ from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
 from .co_activation import CoActivation as CoActivation
+from .by_group import ByGroup as ByGroup
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -19,6 +20,10 @@ from .compressed_sensing import measurements_at_transition as measurements_at_tr
 from .compressed_sensing import measurements_needed as measurements_needed
 from .compressed_sensing import recovery_rates as recovery_rates
 from .compressed_sensing import support_size_at_transition as support_size_at_transition
+from .concepts import Concept as Concept
+from .concepts import concept_labelling as concept_labelling
+from .concepts import read_concepts as read_concepts
+from .context_similarity import ContextSimilarity as ContextSimilarity
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
@@ -26,6 +31,8 @@ from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
 from .cross_talk import CrossTalk as CrossTalk
 from .crowding import Crowding as Crowding
+from .density_histogram import DensityHistogram as DensityHistogram
+from .density_histogram import density_histogram as density_histogram
 from .detection import LatentDetection as LatentDetection
 from .encoder_interference import EncoderInterference as EncoderInterference
 from .evaluate import default_metrics as default_metrics
@@ -61,6 +68,10 @@ from .hedging import Hedging as Hedging
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
+from .label_selectivity import LabelSelectivity as LabelSelectivity
+from .label_table import LabelTable as LabelTable
+from .labels import Labelling as Labelling
+from .labels import labellings_for as labellings_for
 from .ladder import Ladder as Ladder
 from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery
@@ -91,4 +102,6 @@ from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
+from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
+from .token_concentration import TokenConcentration as TokenConcentration

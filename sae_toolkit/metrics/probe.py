@@ -1,5 +1,6 @@
 """What a supervised linear readout of the activations knows: the ceiling of any linear encoder, not of an SAE."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,28 @@ from sae_toolkit.metrics.score import Score
 
 RIDGE = 1e-4
 """Relative to the mean variance per dimension."""
+SMALLEST_VARIANCE = 1e-12
+"""Taken for inputs that never vary."""
 FEATURES_AT_ONCE = 64
+
+
+class Ridge:
+    """Ridge regressions on the same inputs: one factorisation serves any number of targets."""
+
+    def __init__(self, x: Float64[Tensor, "n_samples d"]) -> None:
+        self.mean = x.mean(0)
+        self.centred = x - self.mean
+        covariance = self.centred.T @ self.centred
+        strength = RIDGE * covariance.diagonal().mean().clamp_min(SMALLEST_VARIANCE)
+        self.factor = torch.linalg.cholesky(covariance + strength * torch.eye(len(covariance), dtype=torch.float64))
+
+    def fit(
+        self, targets: Float64[Tensor, "n_samples n_targets"]
+    ) -> Callable[[Float64[Tensor, "n d"]], Float64[Tensor, "n n_targets"]]:
+        """What predicts the targets from new inputs; the mean is not shrunk."""
+        offset = targets.mean(0)
+        weights = torch.cholesky_solve(self.centred.T @ (targets - offset), self.factor)
+        return lambda x: (x - self.mean) @ weights + offset
 
 
 class LabelledSample(NamedTuple):
@@ -35,17 +57,11 @@ def linear_probe(
     """
     train = labelled_sample(source, n_train, seed=seed, split="train", batch_size=batch_size)
     held_out = labelled_sample(source, n_eval, seed=seed, split="eval", batch_size=batch_size)
-    mean = train.activations.mean(0)
-    centred = train.activations - mean
-    covariance = centred.T @ centred
-    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
-    solver = torch.linalg.solve(covariance + ridge, centred.T)  # [d_in n_train]
+    ridge = Ridge(train.activations)
     f1, auroc = (torch.full((len(train.features),), torch.nan, dtype=torch.float64) for _ in range(2))
     for chunk in torch.split(torch.arange(len(train.features)), FEATURES_AT_ONCE):
-        labels = indicators(train, chunk)
-        weights = solver @ (labels - labels.mean(0))
-        fitted = centred @ weights + labels.mean(0)
-        scores = (held_out.activations - mean) @ weights + labels.mean(0)
+        predict = ridge.fit(indicators(train, chunk))
+        fitted, scores = predict(train.activations), predict(held_out.activations)
         for i, feature in enumerate(chunk.tolist()):
             threshold = dense_levels(fitted[:, i], train.features[feature]).best_threshold()
             levels = dense_levels(scores[:, i], held_out.features[feature])

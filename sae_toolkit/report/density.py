@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.metrics.density_histogram import density_histogram
 from sae_toolkit.metrics.sparsity import DENSE_RATE
 from sae_toolkit.report.numbers import power_of_ten
 from sae_toolkit.report.report import FigurePanel
@@ -15,9 +16,6 @@ from sae_toolkit.report.svg import drawn_as_svg, short, small_multiples
 
 if TYPE_CHECKING:
     import matplotlib.figure
-
-BIN = 0.125
-"""In powers of ten."""
 
 
 def density_panel(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: int) -> FigurePanel:
@@ -37,15 +35,11 @@ def density(firing_rates: Mapping[str, Float[Tensor, " d_sae"]], *, n_samples: i
     """One plot per SAE (name -> share of the `n_samples` in which each latent fired) on common axes."""
     if not firing_rates:
         raise ValueError("density: no SAE given. Give {name: firing rate per latent}.")
-    rates = {name: r.detach().cpu().double().numpy() for name, r in firing_rates.items()}
-    rarest = min([0.01] + [float(r[r > 0].min()) for r in rates.values() if (r > 0).any()])
-    first = np.floor(np.log10(rarest))
-    edges = np.arange(first, BIN / 2, BIN)
-    figure, axes = small_multiples(len(rates), height=1.9)
-    for i, ((name, values), axis) in enumerate(zip(rates.items(), axes, strict=True)):
-        counts, _ = np.histogram(np.log10(values[values > 0]).clip(edges[0], 0), bins=edges)
+    first = min(density_histogram(rates).edges[0] for rates in firing_rates.values())
+    figure, axes = small_multiples(len(firing_rates), height=1.9)
+    for i, ((name, rates), axis) in enumerate(zip(firing_rates.items(), axes, strict=True)):
+        edges, counts, n_dead = density_histogram(rates, lowest=int(first))
         axis.stairs(counts, edges, fill=True, color=series(i), alpha=0.85)
-        n_dead = int((values == 0).sum())
         axis.bar(first - 0.7, n_dead, width=0.5, facecolor="none", edgecolor=series(i), hatch="////", linewidth=1)
         axis.annotate(
             f"{n_dead:,}",

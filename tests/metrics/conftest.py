@@ -24,12 +24,16 @@ class Samples(NamedTuple):
     latents: Tensor
     coefficients: Tensor
     document_ids: Tensor | None = None
+    token_ids: Tensor | None = None
+    positions: Tensor | None = None
 
     def feed(self, metric: Metric, batch_size: int) -> Metric:
         for start in range(0, len(self.x), batch_size):
             part = slice(start, start + batch_size)
             batch = ActivationBatch(
                 activations=self.x[part],
+                token_ids=None if self.token_ids is None else self.token_ids[part],
+                positions=None if self.positions is None else self.positions[part],
                 document_ids=None if self.document_ids is None else self.document_ids[part],
                 coefficients=SparseRows.from_dense(self.coefficients[part]),
             )

@@ -12,6 +12,7 @@ from fake_splicing import FakeSplicingSource
 import sae_toolkit.metrics as package
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
+from sae_toolkit.metrics.labels import position_buckets, token_classes
 from sae_toolkit.metrics.metric import Metric
 
 SHIPPED = {
@@ -25,6 +26,11 @@ SHIPPED = {
     "ModelLoss",
     "Reconstruction",
     "Sparsity",
+    "ByGroup",
+    "ContextSimilarity",
+    "LabelSelectivity",
+    "SparseProbing",
+    "TokenConcentration",
 }
 
 
@@ -52,10 +58,18 @@ def build(metric):
         "partners": torch.arange(12) ^ 1,
         "source": FakeSplicingSource(("early",)),
         "n_tokens": 100,
+        "labellings": [token_classes((" a", ".", "b")), position_buckets()],
     }
     needs = inspect.signature(metric).parameters
     assert set(needs) <= set(known), f"{metric.__name__} needs {set(needs)}: teach this test how to give it"
     return metric(**{name: known[name] for name in needs})
+
+
+@pytest.fixture
+def samples(samples):
+    """With labels, for the metrics that need them."""
+    numbers = torch.arange(len(samples.x))
+    return samples._replace(token_ids=numbers * 7 % 3, positions=numbers % 10, document_ids=numbers // 10)
 
 
 @pytest.fixture

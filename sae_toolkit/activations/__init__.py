@@ -3,7 +3,13 @@
 from .arrays import ArraySource as ArraySource
 from .cache import CachedSource as CachedSource
 from .cache import build_cache as build_cache
+from .known_latents import KnownLatentsSource as KnownLatentsSource
+from .known_latents import read_language as read_language
 from .language_model import LanguageModel as LanguageModel
+from .language_training import LanguageTrainConfig as LanguageTrainConfig
+from .language_training import TrainedLanguageModel as TrainedLanguageModel
+from .language_training import save_language_model as save_language_model
+from .language_training import train_language_model as train_language_model
 from .model_loading import ModelConfig as ModelConfig
 from .model_loading import load_model as load_model
 from .sites import SiteSource as SiteSource

@@ -15,6 +15,15 @@ from .exclusive import ExclusiveFiring as ExclusiveFiring
 from .firing import Firing as Firing
 from .firing import IndependentFiring as IndependentFiring
 from .hierarchy import Hierarchy as Hierarchy
+from .language import Language as Language
+from .language import LanguageConfig as LanguageConfig
+from .language_documents import Corpus as Corpus
+from .language_documents import Reading as Reading
+from .language_documents import as_text as as_text
+from .language_documents import draw_documents as draw_documents
+from .language_documents import read_documents as read_documents
+from .language_documents import write_documents as write_documents
+from .language_features import LanguageFeatures as LanguageFeatures
 from .magnitudes import ConstantMagnitudes as ConstantMagnitudes
 from .magnitudes import ExponentialMagnitudes as ExponentialMagnitudes
 from .magnitudes import FoldedNormalMagnitudes as FoldedNormalMagnitudes

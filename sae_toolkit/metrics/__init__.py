@@ -1,11 +1,11 @@
 """How good a dictionary is: one question per file, each score with floor, ceiling, interval and definition id."""
 
 from .absorption import Absorption as Absorption
-from .absorption import Hedging as Hedging
 from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
+from .co_activation import CoActivation as CoActivation
 from .by_group import ByGroup as ByGroup
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
@@ -30,13 +30,25 @@ from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import standard_controls as standard_controls
+from .cross_talk import CrossTalk as CrossTalk
+from .crowding import Crowding as Crowding
 from .density_histogram import DensityHistogram as DensityHistogram
 from .density_histogram import density_histogram as density_histogram
 from .detection import LatentDetection as LatentDetection
+from .encoder_interference import EncoderInterference as EncoderInterference
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
+from .firing_matching import DetectorSearch as DetectorSearch
+from .firing_matching import FiringMatching as FiringMatching
+from .firing_matching import match_by_firing as match_by_firing
+from .firing_absorption import FiringAbsorption as FiringAbsorption
+from .firing_matching import DetectorSearch as DetectorSearch
+from .firing_matching import FiringMatching as FiringMatching
+from .firing_matching import match_by_firing as match_by_firing
+from .firing_recovery import FiringRecovery as FiringRecovery
+from .firing_splitting import FiringSplitting as FiringSplitting
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality
@@ -53,6 +65,7 @@ from .geometry_class import arrangement_in_plane as arrangement_in_plane
 from .geometry_class import arrangement_shares as arrangement_shares
 from .geometry_class import feature_groups as feature_groups
 from .geometry_class import geometry_class as geometry_class
+from .hedging import Hedging as Hedging
 from .interference import Interference as Interference
 from .interference import dimensionality_of_rows as dimensionality_of_rows
 from .interference import interference_of_rows as interference_of_rows
@@ -64,8 +77,10 @@ from .ladder import Ladder as Ladder
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
 from .leakage import Leakage as Leakage
+from .leakage import LeakageMatrix as LeakageMatrix
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
+from .merging import Merging as Merging
 from .metric import Metric as Metric
 from .model_loss import ModelLoss as ModelLoss
 from .monosemanticity import features_per_neuron as features_per_neuron
@@ -75,6 +90,7 @@ from .monosemanticity import served_features as served_features
 from .packing_bounds import Packing as Packing
 from .packing_bounds import almost_orthogonal_count as almost_orthogonal_count
 from .packing_bounds import packing as packing
+from .packing_bounds import random_coherence as random_coherence
 from .packing_bounds import random_coherence_upper as random_coherence_upper
 from .packing_bounds import random_rms_cosine as random_rms_cosine
 from .polytopes import POLYTOPES as POLYTOPES

@@ -1,6 +1,6 @@
-"""Whether latents of specific features swallow general ones (absorption), or mix features that co-occur (hedging).
+"""Whether latents of specific features swallow general ones (Chanin et al. 2024, arXiv 2409.14507).
 
-Chanin et al. 2024 (arXiv 2409.14507) and 2025 (arXiv 2505.11756), here with the true features instead of probes.
+Here with the true features instead of probes.
 """
 
 import numpy as np
@@ -11,10 +11,9 @@ from torch import Tensor
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import KeptSamples
-from sae_toolkit.metrics.matching import ROUNDING, match_latents, unit_rows
+from sae_toolkit.metrics.matching import match_latents, unit_rows
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
-from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 ABSORPTION_SAMPLES = 50_000
@@ -57,41 +56,27 @@ class Absorption(Metric):
             parent_fires = fires[paired[parent]] if paired[parent] >= 0 else nothing
             child_fires = fires[paired[child]] if paired[child] >= 0 else nothing
             stands_in = paired[child] >= 0 and float(units[paired[child]] @ true_units[parent]) > WRITES_PARENT
-            both = np.intersect1d(features[parent].samples, features[child].samples)
-            alone = np.setdiff1d(features[parent].samples, both)
-            missed = both[~np.isin(both, parent_fires)]
-            absorbed = np.isin(missed, child_fires).sum() if stands_in else 0
-            recalled = len(both) - len(missed), np.isin(alone, parent_fires).sum()
-            results.append((share(absorbed, both), share(recalled[0], both), share(recalled[1], alone)))
+            on = features[parent].samples, features[child].samples
+            results.append(pair_shares(*on, parent_fires, child_fires if stands_in else nothing))
         names = ("absorption_rate", "parent_recall_with_child", "parent_recall_without_child")
         columns = torch.tensor(results, dtype=torch.float64).reshape(-1, 3).T
         return {name: mean_score(column, id=f"{name}/v1") for name, column in zip(names, columns, strict=True)}
 
 
+def pair_shares(
+    parent_on: np.ndarray, child_on: np.ndarray, parent_fires: np.ndarray, child_fires: np.ndarray
+) -> tuple[float, float, float]:
+    """Of the samples with both on: the share in which only the child's latent fires, and in which the parent's does.
+
+    Third: in which share of the samples with the parent alone its latent fires. NaN where there is no such sample.
+    """
+    both = np.intersect1d(parent_on, child_on)
+    alone = np.setdiff1d(parent_on, both)
+    missed = both[~np.isin(both, parent_fires)]
+    absorbed, recalled = np.isin(missed, child_fires).sum(), np.isin(alone, parent_fires).sum()
+    return share(absorbed, both), share(len(both) - len(missed), both), share(recalled, alone)
+
+
 def share(count: int | np.integer, of: np.ndarray) -> float:
     """count / len(of), NaN where there is none."""
     return float(count / len(of)) if len(of) else float("nan")
-
-
-class Hedging(Metric):
-    """`hedging`: mean of cos(d_j, partner of the feature that latent j is matched with), signed, over matched latents.
-
-    0: latents are pure; above 0: features that fire together are mixed into one latent; below 0: the partner is
-    subtracted. `partners[i]` is the feature that co-occurs with (or excludes) feature i, -1 for none.
-    """
-
-    def __init__(self, directions: Float[Tensor, "n_features d_in"], partners: Int[Tensor, " n_features"]) -> None:
-        self.directions, self.partners = directions.detach(), partners
-        self.firing = FiringCounts()
-
-    def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
-        del batch
-        self.firing.update(output.sparse_latents())
-
-    def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
-        decoder = sae.decoder_directions()
-        matching = match_latents(self.directions, decoder, self.firing.alive())
-        taken = (matching.latent >= 0) & (self.partners >= 0) & (matching.cosine > ROUNDING)
-        own = unit_rows(decoder)[matching.latent[taken]]
-        cosines = (own * unit_rows(self.directions)[self.partners[taken]]).sum(dim=1)
-        return {"hedging": mean_score(cosines, id="hedging/v1")}

@@ -1,6 +1,7 @@
 """What is remembered about features and latents that fire together: counts of all pairs, and a bounded sample."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -78,47 +79,57 @@ class Column(NamedTuple):
     values: np.ndarray
 
 
+class KeptColumns:
+    """The nonzeros of the first `limit` sparse rows seen, read back column by column."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.n_samples = self.n_columns = 0
+        self.parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def update(self, rows: SparseRows) -> None:
+        """Keeps what still fits."""
+        n = min(rows.n_rows, self.limit - self.n_samples)
+        if n == 0:
+            return
+        head = first_rows(rows, n)
+        row_numbers = (head.rows + self.n_samples).int().cpu()
+        self.parts.append((row_numbers, head.indices.int().cpu(), head.values.detach().cpu().clone()))
+        self.n_samples, self.n_columns = self.n_samples + n, rows.n_columns
+
+    def columns(self) -> list[Column]:
+        """One column per feature or latent."""
+        return columns_of(self.parts, self.n_columns)
+
+
 class KeptSamples:
     """The nonzero coefficients and latents of the first `limit` samples, read back column by column."""
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.n_samples = 0
-        self.features: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.latents: list[tuple[Tensor, Tensor, Tensor]] = []
-        self.shape = (0, 0)
+        self.features, self.latents = KeptColumns(limit), KeptColumns(limit)
+
+    @property
+    def n_samples(self) -> int:
+        return self.latents.n_samples
 
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
         """Keeps what still fits."""
-        features, latents = coefficients_of(batch), output.sparse_latents()
-        n = min(features.n_rows, self.limit - self.n_samples)
-        if n == 0:
-            return
-        self.shape = (features.n_columns, latents.n_columns)
-        for rows, kept in ((features, self.features), (latents, self.latents)):
-            head = first_rows(rows, n)
-            kept.append(
-                (
-                    (head.rows + self.n_samples).int().cpu(),
-                    head.indices.int().cpu(),
-                    head.values.detach().cpu().clone(),
-                )
-            )
-        self.n_samples += n
+        self.features.update(coefficients_of(batch))
+        self.latents.update(output.sparse_latents())
 
     def feature_columns(self) -> list[Column]:
         """One column per true feature."""
-        return columns_of(self.features, self.shape[0])
+        return self.features.columns()
 
     def latent_columns(self) -> list[Column]:
         """One column per latent."""
-        return columns_of(self.latents, self.shape[1])
+        return self.latents.columns()
 
 
 def columns_of(kept: list[tuple[Tensor, Tensor, Tensor]], n_columns: int) -> list[Column]:
     """Entries (row, column, value) regrouped by column; explicit zeros are dropped."""
     if not kept:
-        raise ValueError("KeptSamples: no sample seen, so there is nothing to score. Call `update` first.")
+        raise ValueError("No sample seen, so there is nothing to score. Call `update` first.")
     rows, columns, values = (torch.cat(parts).numpy() for parts in zip(*kept, strict=True))
     nonzero = values != 0
     rows, columns, values = rows[nonzero], columns[nonzero], values[nonzero].astype(np.float64)
@@ -128,3 +139,18 @@ def columns_of(kept: list[tuple[Tensor, Tensor, Tensor]], n_columns: int) -> lis
         Column(samples, numbers)
         for samples, numbers in zip(np.split(rows[order], ends), np.split(values[order], ends), strict=True)
     ]
+
+
+def matrix_of(columns: Sequence[Column], n_samples: int) -> Any:
+    """The `[n_samples n_columns]` SciPy CSR matrix of columns over samples 0 to n_samples - 1."""
+    from scipy.sparse import csc_matrix  # noqa: PLC0415  (slow import)
+
+    starts = np.cumsum([0, *(len(column.samples) for column in columns)])
+    samples = np.concatenate([np.zeros(0, dtype=np.int32), *(column.samples for column in columns)])
+    values = np.concatenate([np.zeros(0), *(column.values for column in columns)])
+    return csc_matrix((values, samples, starts), shape=(n_samples, len(columns))).tocsr()
+
+
+def indicators_of(columns: Sequence[Column]) -> list[Column]:
+    """1 wherever a column has an entry."""
+    return [Column(column.samples, np.ones_like(column.values)) for column in columns]

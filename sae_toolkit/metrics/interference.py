@@ -1,5 +1,7 @@
 """How much directions overlap: coherence, frame potential and dimensionality of a set of vectors."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
@@ -7,8 +9,9 @@ from torch import Tensor
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.ground_truth.directions import welch_bound
 from sae_toolkit.metrics.bootstrap import mean_score
-from sae_toolkit.metrics.matching import cosine_blocks, unit_rows
+from sae_toolkit.metrics.matching import off_diagonal_cosines
 from sae_toolkit.metrics.metric import Metric
+from sae_toolkit.metrics.packing_bounds import random_coherence, random_mean_abs_cosine, random_rms_cosine
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
@@ -40,17 +43,6 @@ def interference_of_rows(W: Float[Tensor, "*batch n d"]) -> Float64[Tensor, "*ba
     return (energy_along_rows(W) - W.detach().cpu().double().square().sum(dim=-1)).clamp_min(0)
 
 
-def off_diagonal_cosines(W: Float[Tensor, "n d"]) -> Float64[Tensor, "n 3"]:
-    """For each row: the sum of |cos|, the sum of cos^2 and the largest |cos| with the *other* rows."""
-    units = unit_rows(W)
-    statistics = []
-    for block, cosines in cosine_blocks(units, units):
-        cosines[torch.arange(cosines.shape[0]), torch.arange(block.start, block.stop)] = 0.0
-        sizes = cosines.abs()
-        statistics.append(torch.stack([sizes.sum(1), cosines.square().sum(1), sizes.max(1).values], dim=1))
-    return torch.cat(statistics) if statistics else torch.zeros(0, 3, dtype=torch.float64)
-
-
 class Interference(Metric):
     """Overlap of the w alive decoder rows (alive: fired in what was seen); NaN where w < 2. n = w.
 
@@ -59,7 +51,8 @@ class Interference(Metric):
     `welch_gap`: (mu - Welch) / (1 - Welch), 0 for an optimal packing.
     `frame_potential_ratio`: sum over all i, j of cos^2 (frame potential) / its minimum max(w, w^2 / d); 1 if tight.
     `feature_dimensionality`: mean of D_i (see the function).
-    Intervals of means: bootstrap over latents of each latent's mean over its pairs.
+    Intervals of means: bootstrap over latents of each latent's mean over its pairs. The floors of the first four are
+    what w random directions reach: Welch's bound alone would make any dictionary look crowded.
     """
 
     @classmethod
@@ -81,23 +74,31 @@ class Interference(Metric):
 def interference_scores(W: Float[Tensor, "n d"]) -> dict[str, Score]:
     """All scores of `Interference` for the rows of W."""
     n, d = W.shape
-    if n < 2:
-        sums = torch.full((n, 3), torch.nan, dtype=torch.float64)
-        mu = welch = potential = float("nan")
-    else:
-        sums, welch = off_diagonal_cosines(W), welch_bound(n, d)
-        mu = float(sums[:, 2].max())
-        potential = float(sums[:, 1].sum() + (W.norm(dim=1) > 0).sum()) / max(n, n**2 / d)
-    plain = {
-        "decoder_coherence": mu,
-        "welch_gap": (mu - welch) / (1 - welch),
-        "frame_potential_ratio": potential,
+    sums = pair_sums(W)
+    potential = float(sums[:, 1].sum() + (W.norm(dim=1) > 0).sum()) / max(n, n**2 / d) if n > 1 else float("nan")
+    dimensions = dimensionality_of_rows(W) if n else sums[:, 0]
+    return overlap_scores(sums, d, prefix="decoder_", gap="welch_gap") | {
+        "frame_potential_ratio": Score(value=potential, n=n, id="frame_potential_ratio/v1"),
+        "feature_dimensionality": mean_score(dimensions, id="feature_dimensionality/v1"),
     }
-    units = {
-        "decoder_mean_abs_cosine": sums[:, 0] / max(n - 1, 1),
-        "decoder_mean_squared_cosine": sums[:, 1] / max(n - 1, 1),
-        "feature_dimensionality": dimensionality_of_rows(W) if n else sums[:, 0],
-    }
-    return {name: Score(value=value, n=n, id=f"{name}/v1") for name, value in plain.items()} | {
-        name: mean_score(values, id=f"{name}/v1") for name, values in units.items()
+
+
+def pair_sums(W: Float[Tensor, "n d"]) -> Float64[Tensor, "n 3"]:
+    """`off_diagonal_cosines`, NaN where there is no pair."""
+    return off_diagonal_cosines(W) if len(W) > 1 else torch.full((len(W), 3), torch.nan, dtype=torch.float64)
+
+
+def overlap_scores(sums: Float64[Tensor, "n 3"], d: int, *, prefix: str, gap: str) -> dict[str, Score]:
+    """Coherence, mean |cos|, mean cos^2 and Welch gap of n rows in d dimensions; floors: those of random directions."""
+    n = len(sums)
+    mu = chance = welch = float("nan")
+    if n > 1:
+        mu, chance, welch = float(sums[:, 2].max()), random_coherence(n, d), welch_bound(n, d)
+    mean_abs = mean_score(sums[:, 0] / max(n - 1, 1), id=f"{prefix}mean_abs_cosine/v1")
+    mean_squared = mean_score(sums[:, 1] / max(n - 1, 1), id=f"{prefix}mean_squared_cosine/v1")
+    return {
+        f"{prefix}coherence": Score(value=mu, floor=chance, n=n, id=f"{prefix}coherence/v1"),
+        f"{prefix}mean_abs_cosine": replace(mean_abs, floor=random_mean_abs_cosine(d)),
+        f"{prefix}mean_squared_cosine": replace(mean_squared, floor=random_rms_cosine(d) ** 2),
+        gap: Score(value=(mu - welch) / (1 - welch), floor=(chance - welch) / (1 - welch), n=n, id=f"{gap}/v1"),
     }

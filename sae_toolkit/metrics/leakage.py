@@ -1,26 +1,52 @@
 """How much a matched latent responds to features that are not its own: interference at the level of activations."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
-from sae_toolkit.metrics.bootstrap import mean_score
-from sae_toolkit.metrics.co_firing import Column, KeptSamples
-from sae_toolkit.metrics.matching import match_latents
+from sae_toolkit.metrics.bootstrap import divide, mean_score
+from sae_toolkit.metrics.co_firing import Column, KeptSamples, indicators_of, matrix_of
+from sae_toolkit.metrics.matching import Matching, match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 LEAKAGE_SAMPLES = 50_000
+MATRIX_LATENTS = 256
+"""Columns of the leakage matrix: the matched latents of highest cosine."""
+ENOUGH_SAMPLES = 30
+"""Samples with another feature on and the own one off, from which that feature may be a latent's strongest leak."""
+
+
+@dataclass(frozen=True)
+class LeakageMatrix:
+    """What matched latents do while their own feature is off, by the feature that is on."""
+
+    leaked: Float64[np.ndarray, "n_features n_kept"]
+    """Mean activation of each latent over samples with this feature on and its own off; NaN where there is none."""
+    own: Float64[np.ndarray, " n_kept"]
+    """Mean activation of each latent over samples with its own feature on."""
+    latents: Int[np.ndarray, " n_kept"]
+    own_features: Int[np.ndarray, " n_kept"]
+
+    def shares(self) -> Float64[np.ndarray, "n_features n_kept"]:
+        """leaked / (leaked + own): 0 no response, 1/2 as strong as to the own feature, 1 none to the own one."""
+        return self.leaked / np.where(self.leaked + self.own > 0, self.leaked + self.own, np.nan)
 
 
 class Leakage(Metric):
     """Over features that have a latent (Hungarian on cosines, alive latents), in the first 50,000 samples.
 
     `leakage_firing_rate`: mean of P(latent not 0 | its own feature off, at least one other on).
+    `leakage_firing_ratio`: mean of that rate / P(latent not 0): 1 if it fires whatever is on, 0 if it is pure.
     `leakage_energy`: mean share of what the latent writes, sum z^2 ||d||^2, that it writes in such samples.
+    `leakage_strongest`: mean of the largest share in the latent's column of the leakage matrix, over features with 30
+    samples or more behind their entry: how much it responds to the one other feature it confuses most with its own.
     """
 
     @classmethod
@@ -34,21 +60,40 @@ class Leakage(Metric):
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
         self.kept.update(batch, output)
 
-    def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
-        features, latents = self.kept.feature_columns(), self.kept.latent_columns()
+    def matching(self, sae: AbstractDictionary, latents: list[Column]) -> Matching:
+        """Features and the latents that fired."""
         alive = torch.tensor([len(latent.samples) > 0 for latent in latents])
-        paired = match_latents(self.directions, sae.decoder_directions(), alive).latent
-        anything_on = np.zeros(self.kept.n_samples, dtype=bool)
-        for feature in features:
-            anything_on[feature.samples] = True
-        firing, energy = (torch.full((len(features),), torch.nan, dtype=torch.float64) for _ in range(2))
+        return match_latents(self.directions, sae.decoder_directions(), alive)
+
+    def matrix(self, sae: AbstractDictionary) -> LeakageMatrix:
+        """Leakage feature by feature, of the 256 matched latents of highest cosine, in the order of their features."""
+        features, latents = self.kept.feature_columns(), self.kept.latent_columns()
+        matching = self.matching(sae, latents)
+        matched = (matching.latent >= 0).nonzero()[:, 0]
+        best = matching.cosine[matched].argsort(descending=True, stable=True)[:MATRIX_LATENTS]
+        own_features = matched[best].sort().values.numpy()
+        chosen = matching.latent.numpy()[own_features]
+        on = FeaturesOn(features, self.kept.n_samples)
+        leaked = [on.leaked(latents[j], features[i])[0] for i, j in zip(own_features, chosen, strict=True)]
+        own = [own_mean(latents[j], features[i]) for i, j in zip(own_features, chosen, strict=True)]
+        return LeakageMatrix(
+            np.stack(leaked, axis=1) if leaked else np.zeros((len(features), 0)), np.array(own), chosen, own_features
+        )
+
+    def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
+        features, latents, n = self.kept.feature_columns(), self.kept.latent_columns(), self.kept.n_samples
+        paired = self.matching(sae, latents).latent.tolist()
+        on = FeaturesOn(features, n)
+        names = ("leakage_firing_rate", "leakage_firing_ratio", "leakage_energy", "leakage_strongest")
+        found = torch.full((len(features), len(names)), torch.nan, dtype=torch.float64)
         for i, feature in enumerate(features):
             if paired[i] >= 0:
-                firing[i], energy[i] = leakage(latents[paired[i]], feature, anything_on)
-        return {
-            "leakage_firing_rate": mean_score(firing, id="leakage_firing_rate/v1"),
-            "leakage_energy": mean_score(energy, id="leakage_energy/v1"),
-        }
+                latent = latents[paired[i]]
+                rate, energy = leakage(latent, feature, on.anything)
+                found[i] = torch.tensor(
+                    [rate, rate * n / len(latent.samples), energy, strongest_share(latent, feature, on)]
+                )
+        return {name: mean_score(values, id=f"{name}/v1") for name, values in zip(names, found.T, strict=True)}
 
 
 def leakage(latent: Column, feature: Column, anything_on: np.ndarray) -> tuple[float, float]:
@@ -59,3 +104,35 @@ def leakage(latent: Column, feature: Column, anything_on: np.ndarray) -> tuple[f
     n_others, power = others_only.sum(), (latent.values**2).sum()
     rate = leaked.sum() / n_others if n_others else float("nan")
     return float(rate), float((latent.values[leaked] ** 2).sum() / power)
+
+
+class FeaturesOn:
+    """Which features are on in each sample."""
+
+    def __init__(self, features: list[Column], n_samples: int) -> None:
+        self.indicators: Any = matrix_of(indicators_of(features), n_samples)
+        self.counts = np.asarray(self.indicators.sum(axis=0)).ravel()
+        self.anything = np.diff(self.indicators.indptr) > 0
+
+    def leaked(
+        self, latent: Column, own: Column
+    ) -> tuple[Float64[np.ndarray, " n_features"], Float64[np.ndarray, " n_features"]]:
+        """Mean activation of a latent over samples with each feature on and its own off, and how many these are."""
+        alone = ~np.isin(latent.samples, own.samples, assume_unique=True)
+        total = self.indicators[latent.samples[alone]].T @ latent.values[alone]
+        n = self.counts - np.asarray(self.indicators[own.samples].sum(axis=0)).ravel()
+        return divide(total, n, otherwise=np.nan), n
+
+
+def own_mean(latent: Column, own: Column) -> float:
+    """Mean activation over samples with the own feature on; 0 where there is none."""
+    with_it = np.isin(latent.samples, own.samples, assume_unique=True)
+    return float(latent.values[with_it].sum() / max(len(own.samples), 1))
+
+
+def strongest_share(latent: Column, feature: Column, on: FeaturesOn) -> float:
+    """The largest share that another feature has of a latent's response; NaN where none is on often enough."""
+    leaked, n = on.leaked(latent, feature)
+    judged, own = leaked[n >= ENOUGH_SAMPLES], own_mean(latent, feature)
+    strongest = max(float(judged.max()), 0.0) if len(judged) else float("nan")
+    return strongest / (strongest + own) if strongest + own > 0 else float("nan")

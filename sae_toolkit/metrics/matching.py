@@ -29,6 +29,17 @@ def cosine_blocks(
         yield block, left[block] @ right.T
 
 
+def off_diagonal_cosines(W: Float[Tensor, "n d"]) -> Float64[Tensor, "n 3"]:
+    """For each row: the sum of |cos|, the sum of cos^2 and the largest |cos| with the *other* rows."""
+    units = unit_rows(W)
+    statistics = []
+    for block, cosines in cosine_blocks(units, units):
+        cosines[torch.arange(cosines.shape[0]), torch.arange(block.start, block.stop)] = 0.0
+        sizes = cosines.abs()
+        statistics.append(torch.stack([sizes.sum(1), cosines.square().sum(1), sizes.max(1).values], dim=1))
+    return torch.cat(statistics) if statistics else torch.zeros(0, 3, dtype=torch.float64)
+
+
 @dataclass(frozen=True)
 class Matching:
     """How the rows of a decoder lie relative to the true directions; C[i, j] = cos(feature i, latent j), signed.

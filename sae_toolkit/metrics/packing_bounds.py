@@ -4,14 +4,14 @@ Lower bound: Welch 1974 (`ground_truth.welch_bound`). Almost-orthogonal vectors:
 Elhage et al. 2022 (arXiv 2209.10652), "The Superposition Hypothesis".
 """
 
-from math import exp, log, sqrt
+from math import exp, expm1, lgamma, log, pi, sqrt
 from typing import NamedTuple
 
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.ground_truth.directions import welch_bound
-from sae_toolkit.metrics.interference import off_diagonal_cosines
+from sae_toolkit.metrics.matching import off_diagonal_cosines
 
 
 class Packing(NamedTuple):
@@ -47,6 +47,27 @@ def packing(directions: Float[Tensor, "n d"]) -> Packing:
 def random_rms_cosine(d: int) -> float:
     """Root mean square cosine of two random directions: 1 / sqrt(d)."""
     return 1 / sqrt(d)
+
+
+def random_mean_abs_cosine(d: int) -> float:
+    """Mean |cos| of two random directions: Gamma(d / 2) / (sqrt(pi) Gamma((d + 1) / 2))."""
+    return exp(lgamma(d / 2) - lgamma((d + 1) / 2)) / sqrt(pi)
+
+
+def random_coherence(n: int, d: int) -> float:
+    """About the median of the largest |cos| of n random directions.
+
+    cos^2 of one pair is Beta(1/2, (d - 1) / 2); the n (n - 1) / 2 pairs are taken as independent, which they are two by
+    two.
+    """
+    from scipy.special import betainccinv  # noqa: PLC0415  (slow import)
+
+    if n < 2:
+        raise ValueError(f"random_coherence: {n} direction(s) given, but an angle needs 2.")
+    if d == 1:
+        return 1.0
+    exceeded = -expm1(-log(2) / (n * (n - 1) / 2))  # by one pair; by none of them with probability 1/2
+    return sqrt(float(betainccinv(0.5, (d - 1) / 2, exceeded)))
 
 
 def random_coherence_upper(n: int, d: int) -> float:

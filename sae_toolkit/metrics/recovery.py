@@ -52,6 +52,7 @@ def recovery_scores(matching: Matching) -> dict[str, Score]:
         scores[f"f1_at_{t}"] = harmonic_score(unique, precise, id=f"f1_at_{t}/v1")
     scores["duplicate_fraction"] = mean_score(duplicates(matching)[alive].double(), id="duplicate_fraction/v1")
     scores["splitting_rate"] = mean_score((matching.n_close >= 2).double(), id="splitting_rate/v1")
+    scores["missed_rate"] = mean_score((matching.n_close == 0).double(), id="missed_rate/v1")
     return scores
 
 
@@ -82,7 +83,7 @@ class FeatureRecovery(Metric):
     `any_recall_at_t`: the same with max_j C. `precision_at_t`: share of latents with max_i C >= t.
     `f1_at_t`: harmonic mean of `recall_at_t` and `precision_at_t`.
     `duplicate_fraction`: share of latents with max_i C >= .7 that are not the closest latent of that feature.
-    `splitting_rate`: share of features with at least two latents at C >= .7.
+    `splitting_rate`, `missed_rate`: share of features with at least two latents, and with none, at C >= .7.
 
     Only latents that fired in what was seen take part: dead ones are left out where the mean is over latents, and are
     misses where it is over features. Intervals: bootstrap over those units.

@@ -183,7 +183,12 @@ def sample_like(source: ActivationSource, size: SAESize) -> ActivationBatch:
     if isinstance(source, KnownFeatures):
         return next(source.stream(BATCH, seed=0, split="eval"))
     ramp = torch.linspace(-1, 1, BATCH * size.d_in).reshape(BATCH, size.d_in)
-    return ActivationBatch(activations=ramp, document_ids=torch.arange(BATCH))
+    batch = ActivationBatch(activations=ramp, document_ids=torch.arange(BATCH))
+    if source.feature_names is None:
+        return batch
+    n_features = len(source.feature_names)
+    on = SparseRows.from_topk(torch.ones(BATCH, 1), torch.arange(BATCH)[:, None] % n_features, n_features)
+    return batch._replace(coefficients=on)
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.absorption import Absorption, Hedging
+from sae_toolkit.metrics.absorption import Absorption
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.saes.base import SAEOutput
@@ -37,13 +37,3 @@ def test_a_missed_parent_without_a_child_latent_is_not_absorbed():
     scores = fed(Absorption(torch.eye(2), PAIRS), latents, PARENT_AND_CHILD).compute(sae)
     assert scores["absorption_rate"].value == 0
     assert scores["parent_recall_without_child"].value == 0.5
-
-
-def test_hedging_is_the_signed_lean_towards_the_partner():
-    # one latent for two features: .8 along its own, .6 along the partner
-    sae = FixedDictionary(torch.tensor([[0.8, 0.6]]), coder=LinearTopK(1))
-    partners = torch.tensor([1, 0])
-    metric = fed(Hedging(torch.eye(2), partners), torch.ones(3, 1), torch.ones(3, 2))
-    assert metric.compute(sae)["hedging"].value == pytest.approx(0.6)
-    away = FixedDictionary(torch.tensor([[0.8, -0.6]]), coder=LinearTopK(1))
-    assert metric.compute(away)["hedging"].value == pytest.approx(-0.6)

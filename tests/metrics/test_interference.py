@@ -53,3 +53,24 @@ def test_random_frames_reach_the_stated_coherence(features):
 def test_fewer_than_two_rows_have_no_overlap(n):
     score = interference_scores(torch.ones(n, 3))["decoder_mean_abs_cosine"]
     assert score.value != score.value
+
+
+def test_the_floor_is_what_random_directions_reach(features):
+    scores = interference_scores(features)
+    for name in ("decoder_coherence", "decoder_mean_abs_cosine", "decoder_mean_squared_cosine", "welch_gap"):
+        assert scores[name].value == pytest.approx(scores[name].floor, rel=0.1), name
+
+
+def test_a_duplicate_raises_the_coherence_far_above_the_floor(features):
+    doubled = interference_scores(torch.cat([features, features[:1]]))["decoder_coherence"]
+    assert doubled.value == pytest.approx(1)
+    assert doubled.floor < 0.6
+
+
+def test_signs_scales_and_order_of_rows_change_nothing(features):
+    g = torch.Generator().manual_seed(4)
+    signs = torch.where(torch.rand(256, 1, generator=g) < 0.5, -1, 1)
+    changed = (features * signs * (0.1 + torch.rand(256, 1, generator=g)))[torch.randperm(256, generator=g)]
+    scores, others = interference_scores(features), interference_scores(changed)
+    for name in ("decoder_coherence", "decoder_mean_abs_cosine", "decoder_mean_squared_cosine", "welch_gap"):
+        assert others[name].value == pytest.approx(scores[name].value, abs=1e-6), name

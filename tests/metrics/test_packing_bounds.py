@@ -1,4 +1,4 @@
-from math import exp, sqrt
+from math import exp, pi, sqrt
 
 import pytest
 import torch
@@ -8,7 +8,9 @@ from sae_toolkit.ground_truth import low_coherence_directions, random_directions
 from sae_toolkit.metrics.packing_bounds import (
     almost_orthogonal_count,
     packing,
+    random_coherence,
     random_coherence_upper,
+    random_mean_abs_cosine,
     random_rms_cosine,
 )
 
@@ -70,3 +72,28 @@ def test_impossible_questions():
         packing(torch.ones(1, 3))
     with pytest.raises(ValueError, match="epsilon=0"):
         almost_orthogonal_count(0.0, 10)
+
+
+def test_the_coherence_of_random_directions_is_the_median_of_many_draws():
+    g = torch.Generator().manual_seed(0)
+    drawn = [packing(torch.randn(40, 10, generator=g)).largest for _ in range(400)]
+    below = sum(largest < random_coherence(40, 10) for largest in drawn) / 400
+    assert abs(below - 0.5) < 3 * (0.25 / 400) ** 0.5
+
+
+@pytest.mark.parametrize(("n", "d", "measured"), [(256, 64, 0.491), (1024, 64, 0.581), (1024, 256, 0.295)])
+def test_the_coherence_of_random_directions_is_near_independent_measurements(n, d, measured):
+    assert random_coherence(n, d) == pytest.approx(measured, rel=0.05)
+
+
+def test_two_directions_in_the_plane():
+    # |cos| of a uniform angle: mean 2 / pi, median cos 45 degrees; on a line it is always 1
+    assert random_mean_abs_cosine(2) == pytest.approx(2 / pi)
+    assert random_coherence(2, 2) == pytest.approx(sqrt(0.5))
+    assert random_coherence(2, 1) == 1
+    assert random_mean_abs_cosine(1) == pytest.approx(1)
+
+
+def test_one_direction_has_no_coherence():
+    with pytest.raises(ValueError, match="needs 2"):
+        random_coherence(1, 5)

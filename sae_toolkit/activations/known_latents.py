@@ -1,0 +1,175 @@
+"""Activations of a language model that reads the known language: what is true of every token is known, too."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sae_toolkit.activations.language_model import LanguageModel
+from sae_toolkit.activations.language_training import LANGUAGE_FILE
+from sae_toolkit.activations.memory import MemoryPart
+from sae_toolkit.activations.source import (
+    ActivationBatch,
+    ActivationStream,
+    Replacement,
+    SplicingSource,
+    Split,
+    TokenLosses,
+)
+from sae_toolkit.activations.text import Text, TextConfig
+from sae_toolkit.activations.transformer import TransformerSource
+from sae_toolkit.config import from_json
+from sae_toolkit.ground_truth.language import Language, LanguageConfig
+from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_documents
+from sae_toolkit.ground_truth.language_features import FAMILIES, LanguageFeatures
+from sae_toolkit.seeding import derived_seed
+from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+
+
+class KnownLatentsSource(SplicingSource):
+    """A `TransformerSource` on documents of the known language, each of them one row, BOS first.
+
+    Batches carry `coefficients`: the features that hold after the token, as a perfect reader knows them. They have
+    names, but no known direction: a trained model chooses its own.
+    """
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Which documents are read, where the model is read, and what counts as a feature."""
+
+        n_documents: int = 16_384
+        """Documents of both splits together."""
+        eval_share: float = 0.25
+        """Expected share of them in the eval split."""
+        families: tuple[str, ...] = FAMILIES
+        """Latent variables whose values are features."""
+        seed: int = 0
+        """Of the documents."""
+
+        def __post_init__(self) -> None:
+            if self.n_documents < 2 or not 0 < self.eval_share < 1:
+                raise ValueError(
+                    f"KnownLatentsSource: n_documents={self.n_documents}, eval_share={self.eval_share} given. At least "
+                    "2 documents and a share strictly between 0 and 1 are needed, so that both splits have some."
+                )
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        language: Language,
+        activations: TransformerSource.Config,
+        config: Config | None = None,
+    ) -> None:
+        self.config = KnownLatentsSource.Config() if config is None else config
+        self.model, self.language = model, language
+        self.features = LanguageFeatures(language, self.config.families)
+        if model.tokenizer.get_vocab() != {word: number for number, word in enumerate(language.lexicon.words)}:
+            raise ValueError(
+                f"KnownLatentsSource: {model.name} has another vocabulary than the language (of "
+                f"{len(language.lexicon)} words). Take the language that the model was trained on: read_language."
+            )
+        seed = derived_seed(self.config.seed, "known latents")
+        self.tokens = draw_documents(language, self.config.n_documents, seed=seed).tokens
+        text = TextConfig(
+            context_length=language.config.context_length, eval_share=self.config.eval_share, prepend_bos=True
+        )
+        documents = [ids.astype(np.int64) for ids in self.tokens[:, 1:].numpy()]
+        self.transformer = TransformerSource(model, Text(documents, model.tokenizer, text), activations)
+        blocks = [self.features.coefficients(part) for part in torch.split(self.tokens, DOCUMENTS_AT_ONCE)]
+        self.coefficients = joined(blocks)
+
+    @property
+    def d_in(self) -> int:
+        return self.transformer.d_in
+
+    @property
+    def sites(self) -> Mapping[str, int]:
+        return self.transformer.sites
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(self.features.names)
+
+    @property
+    def hierarchy_pairs(self) -> Int[Tensor, "n_pairs 2"]:
+        return self.features.hierarchy_pairs()
+
+    @property
+    def token_texts(self) -> Sequence[str]:
+        return [" " + word for word in self.language.lexicon.words]
+
+    def stream(self, batch_size: int, *, seed: int, split: Split) -> "KnownLatentsStream":
+        return KnownLatentsStream(self, self.transformer.stream(batch_size, seed=seed, split=split))
+
+    def coefficients_at(self, document_ids: Int[Tensor, " batch"], positions: Int[Tensor, " batch"]) -> SparseRows:
+        """The features that hold after some tokens, `[batch n_features]`."""
+        return rows_of(self.coefficients, document_ids * self.tokens.shape[1] + positions)
+
+    def losses_with(
+        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+    ) -> Iterator[dict[str, TokenLosses]]:
+        return self.transformer.losses_with(replacements, n_tokens=n_tokens, site=site)
+
+    def memory_bytes(self) -> tuple[MemoryPart, ...]:
+        truth = (self.coefficients.values, self.coefficients.indices, self.coefficients.offsets, self.tokens)
+        size = sum(tensor.numel() * tensor.element_size() for tensor in truth)
+        return (*self.transformer.memory_bytes(), MemoryPart("what is true of every token", size, held=True))
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            **self.transformer.describe(),
+            "name": "KnownLatentsSource",
+            "language": self.language.describe(),
+            "families": list(self.features.families),
+            "seed": self.config.seed,
+        }
+
+
+class KnownLatentsStream(ActivationStream):
+    """The model's stream, each batch with its truth."""
+
+    def __init__(self, source: KnownLatentsSource, activations: ActivationStream) -> None:
+        self.source, self.activations = source, activations
+
+    def __next__(self) -> ActivationBatch:
+        batch = next(self.activations)
+        assert batch.document_ids is not None
+        assert batch.positions is not None
+        coefficients = self.source.coefficients_at(batch.document_ids.cpu(), batch.positions.cpu())
+        return batch._replace(coefficients=coefficients)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.activations.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.activations.load_state_dict(state)
+
+
+def joined(blocks: Sequence[SparseRows]) -> SparseRows:
+    """All rows one under the other, the column numbers in four bytes."""
+    offsets = offsets_of_counts(torch.cat([rows.offsets.diff() for rows in blocks]))
+    values, indices = (torch.cat([getattr(rows, name) for rows in blocks]) for name in ("values", "indices"))
+    return SparseRows(values, indices.int(), offsets, (len(offsets) - 1, blocks[0].n_columns))
+
+
+def rows_of(rows: SparseRows, numbers: Int[Tensor, " batch"]) -> SparseRows:
+    """Some rows, in the order asked for."""
+    counts = rows.offsets[numbers + 1] - rows.offsets[numbers]
+    offsets = offsets_of_counts(counts)
+    within = torch.arange(int(offsets[-1])) - offsets[:-1].repeat_interleave(counts)
+    entries = rows.offsets[numbers].repeat_interleave(counts) + within
+    return SparseRows(rows.values[entries], rows.indices[entries].long(), offsets, (len(numbers), rows.n_columns))
+
+
+def read_language(folder: str | Path) -> Language:
+    """The language that the model in a folder was trained on, as `save_language_model` noted it."""
+    path = Path(folder) / LANGUAGE_FILE
+    if not path.is_file():
+        raise ValueError(f"read_language: {path} does not exist. Give the folder of a model trained on the language.")
+    return Language(from_json(LanguageConfig, json.loads(path.read_text(encoding="utf-8"))["training"]["language"]))

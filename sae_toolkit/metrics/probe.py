@@ -35,22 +35,38 @@ def linear_probe(
     """
     train = labelled_sample(source, n_train, seed=seed, split="train", batch_size=batch_size)
     held_out = labelled_sample(source, n_eval, seed=seed, split="eval", batch_size=batch_size)
-    mean = train.activations.mean(0)
-    centred = train.activations - mean
-    covariance = centred.T @ centred
-    ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
-    solver = torch.linalg.solve(covariance + ridge, centred.T)  # [d_in n_train]
+    readout = RidgeReadout(train.activations)
+    fitted_on, asked = readout.centred(train.activations), readout.centred(held_out.activations)
     f1, auroc = (torch.full((len(train.features),), torch.nan, dtype=torch.float64) for _ in range(2))
     for chunk in torch.split(torch.arange(len(train.features)), FEATURES_AT_ONCE):
         labels = indicators(train, chunk)
-        weights = solver @ (labels - labels.mean(0))
-        fitted = centred @ weights + labels.mean(0)
-        scores = (held_out.activations - mean) @ weights + labels.mean(0)
+        weights = readout.weights(labels)
+        fitted, scores = fitted_on @ weights + labels.mean(0), asked @ weights + labels.mean(0)
         for i, feature in enumerate(chunk.tolist()):
             threshold = dense_levels(fitted[:, i], train.features[feature]).best_threshold()
             levels = dense_levels(scores[:, i], held_out.features[feature])
             f1[feature], auroc[feature] = levels.f1_over(threshold), levels.auroc()
     return {"probe_f1": mean_score(f1, id="probe_f1/v1"), "probe_auroc": mean_score(auroc, id="probe_auroc/v1")}
+
+
+class RidgeReadout:
+    """Ridge regressions of any labels on the same activations."""
+
+    def __init__(self, activations: Float64[Tensor, "n_samples d_in"]) -> None:
+        self.mean = activations.mean(0)
+        centred = self.centred(activations)
+        covariance = centred.T @ centred
+        ridge = RIDGE * covariance.diagonal().mean() * torch.eye(len(covariance), dtype=torch.float64)
+        self.solver: Tensor = torch.linalg.solve(covariance + ridge, centred.T)  # [d_in n_samples]
+
+    def centred(self, activations: Float64[Tensor, "n d_in"]) -> Float64[Tensor, "n d_in"]:
+        """What the weights are multiplied with."""
+        return activations - self.mean
+
+    def weights(self, labels: Float64[Tensor, "n_samples n_labels"]) -> Float64[Tensor, "d_in n_labels"]:
+        """One readout per column of labels; what it reads is the difference from the label's mean."""
+        weights: Tensor = self.solver @ (labels - labels.mean(0))
+        return weights
 
 
 def labelled_sample(

@@ -30,6 +30,7 @@ class Samples(NamedTuple):
             part = slice(start, start + batch_size)
             batch = ActivationBatch(
                 activations=self.x[part],
+                token_ids=torch.arange(len(self.x))[part] % 3,
                 document_ids=None if self.document_ids is None else self.document_ids[part],
                 coefficients=SparseRows.from_dense(self.coefficients[part]),
             )

@@ -16,12 +16,21 @@ from sae_toolkit.metrics.metric import Metric
 
 SHIPPED = {
     "Absorption",
+    "CoActivation",
+    "CrossTalk",
+    "Crowding",
+    "EncoderInterference",
+    "FiringAbsorption",
+    "FiringRecovery",
+    "FiringSplitting",
+    "FirstLetter",
     "Hedging",
     "FeatureRecovery",
     "LatentDetection",
     "Leakage",
     "SAELensRecovery",
     "Interference",
+    "Merging",
     "ModelLoss",
     "Reconstruction",
     "Sparsity",
@@ -52,6 +61,7 @@ def build(metric):
         "partners": torch.arange(12) ^ 1,
         "source": FakeSplicingSource(("early",)),
         "n_tokens": 100,
+        "token_texts": [" a", " b", "c"],
     }
     needs = inspect.signature(metric).parameters
     assert set(needs) <= set(known), f"{metric.__name__} needs {set(needs)}: teach this test how to give it"

@@ -54,9 +54,9 @@ class FirstLetter(Metric):
     scored.
     `first_letter_absorption`: of the probe's true positives, the share in which all main latents are silent and another
     latent j with cos(d_j, probe) >= .1 carries >= .4 of the projection: z_j d_j . p >= .4 (x - mean) . p, p the probe.
-    `first_letter_recall`: the share in which a main latent fires. `first_letter_main_f1`: F1 of "a main latent fires" as
-    detector of the letter, which a latent that always fires does not raise. An untrained SAE absorbs little, because it
-    has no main latents to speak of: read absorption beside these two.
+    `first_letter_recall`: the share in which a main latent fires. `first_letter_main_f1`: F1 of "a main latent fires"
+    as detector of the letter, which a latent that always fires does not raise. An untrained SAE absorbs little, because
+    it has no main latents to speak of: read absorption beside these two.
     `first_letter_main_latents`: how many main latents a letter has (splitting). `first_letter_probe_f1`: F1 of the
     probes: where they fail, the model does not spell and the others say nothing. Means and intervals over letters.
     """

@@ -105,7 +105,7 @@ def test_a_latent_that_is_always_on():
     # it is no main latent beside one that knows the letter (F1 .4 against 1)
     decoder = torch.cat([torch.eye(D)[:LETTERS], torch.ones(1, D)])
     assert scores_of(torch.cat([PURE, torch.ones(len(IDS), 1)], 1), decoder)["main_latents"] == 1
-    # alone it has perfect recall and hides all absorption, but its F1 is that of knowing nothing: 2 r / (1 + r), r = 1/4
+    # alone it has perfect recall and hides all absorption, but its F1 is that of knowing nothing: 2 / (1 + 4)
     scores = scores_of(torch.ones(len(IDS), 1), torch.ones(1, D))
     assert (scores["absorption"], scores["recall"]) == (0, 1)
     assert scores["main_f1"] == pytest.approx(0.4, abs=0.02)

@@ -49,6 +49,7 @@ from .firing_matching import FiringMatching as FiringMatching
 from .firing_matching import match_by_firing as match_by_firing
 from .firing_recovery import FiringRecovery as FiringRecovery
 from .firing_splitting import FiringSplitting as FiringSplitting
+from .first_letter import FirstLetter as FirstLetter
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality

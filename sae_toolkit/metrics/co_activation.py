@@ -24,9 +24,12 @@ class CoActivation(Metric):
     """`co_activation_rank_correlation`: Spearman's r between lift and cos(d_i, d_j), signed, over pairs of latents.
 
     lift = P(i and j fire) / (P(i fires) P(j fires)), over the first 50,000 samples. Pairs: those of at most 512 alive
-    latents (drawn with a fixed seed) that fire together at least 10 times; n is their number. 0: directions know
-    nothing of what fires together, as in a random dictionary; above 0: what fires together points alike (splitting,
-    hierarchies, hedging), so that latents are crowded where they meet; below 0: it points apart. NaN below 3 pairs.
+    latents (drawn with a fixed seed) that fire together at least 10 times; n is their number. NaN below 3 pairs.
+
+    0: directions know nothing of what fires together, as with perfect latents of independent features. Above 0: what
+    fires together points alike, because it has something in common (splitting, hierarchies, hedging) or because latents
+    that read with one product hear each other. Below 0: it points apart, as by a pursuit, which avoids what it has
+    already. The floor and ceiling tell which part is the encoder's.
     Interval: bootstrap over latents, ranks kept.
     """
 

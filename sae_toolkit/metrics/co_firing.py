@@ -37,6 +37,14 @@ def first_rows(rows: SparseRows, n: int) -> SparseRows:
     return SparseRows(rows.values[:end], rows.indices[:end], rows.offsets[: n + 1], (n, rows.n_columns))
 
 
+def select_rows(rows: SparseRows, keep: Bool[Tensor, " n_rows"]) -> SparseRows:
+    """The rows of a `[batch n_columns]` SparseRows where `keep` holds."""
+    entries, counts = keep[rows.rows], rows.offsets.diff()[keep]
+    return SparseRows(
+        rows.values[entries], rows.indices[entries], offsets_of_counts(counts), (len(counts), rows.n_columns)
+    )
+
+
 class CoFiring:
     """Counts over all samples: each feature on, each latent firing, and both; what fires is decided by the caller.
 

@@ -52,8 +52,8 @@ class FiringSplitting(Metric):
     A latent is a *part* of the feature it fits best (F1) if it is precise for it, its base rate taken out, and fires in
     >= 10 % of its samples. `firing_splitting_rate`: share of features with two parts that share at most half of the
     rarer one's firings: pieces. `firing_duplicate_rate`: with two parts that share more: copies.
-    `firing_merging_rate`: of the latents that tell when some feature is on (AUROC > .7), the share that tells it of two
-    features, of each while the other is off, so that features which fire together do not pass for merged ones.
+    `firing_merging_rate`: of the latents that tell when the feature they fit best is on (AUROC > .7), the share that
+    tell it of another one, too, of each while the other is off: firing together does not pass for being merged.
     AUROC on the second half. Latents that stand for nothing do not count. Intervals: over features, or those latents.
     """
 
@@ -148,7 +148,11 @@ def shared_kinds(parts: list[Column]) -> tuple[bool, bool]:
 
 
 def n_told(latent: Column, features: list[Column], n_samples: int) -> int:
-    """0, 1 or 2: whether a latent tells when any of some features is on, and whether it does of two independently."""
+    """0 if a latent does not tell when the likeliest feature is on, 2 if it also tells another one's firing, else 1.
+
+    Of two features each must be told while the other is off. One of them is always the likeliest: a parent's latent
+    tells every child of it while the others are off, but none while the parent is.
+    """
 
     def tells(feature: Column, without: Int[np.ndarray, " n"]) -> bool:
         on = leave_out(feature, without)
@@ -157,8 +161,7 @@ def n_told(latent: Column, features: list[Column], n_samples: int) -> int:
             return False
         return levels_in(scores, leave_out(latent, without), on, without).auroc() > TELLS
 
-    nothing = np.zeros(0, dtype=np.int64)
-    told = [feature for feature in features if tells(feature, nothing)]
-    if any(tells(a, b.samples) and tells(b, a.samples) for a, b in combinations(told, 2)):
-        return 2
-    return min(len(told), 1)
+    if not features or not tells(features[0], np.zeros(0, dtype=np.int64)):
+        return 0
+    likeliest = features[0]
+    return 1 + any(tells(other, likeliest.samples) and tells(likeliest, other.samples) for other in features[1:])

@@ -35,9 +35,13 @@ class Ridge:
         self, targets: Float64[Tensor, "n_samples n_targets"]
     ) -> Callable[[Float64[Tensor, "n d"]], Float64[Tensor, "n n_targets"]]:
         """What predicts the targets from new inputs; the mean is not shrunk."""
-        offset = targets.mean(0)
-        weights = torch.cholesky_solve(self.centred.T @ (targets - offset), self.factor)
+        offset, weights = targets.mean(0), self.weights(targets)
         return lambda x: (x - self.mean) @ weights + offset
+
+    def weights(self, targets: Float64[Tensor, "n_samples n_targets"]) -> Float64[Tensor, "d n_targets"]:
+        """One readout per target, of inputs less their mean; what it gives is the difference from the target's mean."""
+        solution: Tensor = torch.cholesky_solve(self.centred.T @ (targets - targets.mean(0)), self.factor)
+        return solution
 
 
 class LabelledSample(NamedTuple):

@@ -17,12 +17,21 @@ from sae_toolkit.metrics.metric import Metric
 
 SHIPPED = {
     "Absorption",
+    "CoActivation",
+    "CrossTalk",
+    "Crowding",
+    "EncoderInterference",
+    "FiringAbsorption",
+    "FiringRecovery",
+    "FiringSplitting",
+    "FirstLetter",
     "Hedging",
     "FeatureRecovery",
     "LatentDetection",
     "Leakage",
     "SAELensRecovery",
     "Interference",
+    "Merging",
     "ModelLoss",
     "Reconstruction",
     "Sparsity",
@@ -59,6 +68,7 @@ def build(metric):
         "source": FakeSplicingSource(("early",)),
         "n_tokens": 100,
         "labellings": [token_classes((" a", ".", "b")), position_buckets()],
+        "token_texts": [" a", " b", "c"],
     }
     needs = inspect.signature(metric).parameters
     assert set(needs) <= set(known), f"{metric.__name__} needs {set(needs)}: teach this test how to give it"

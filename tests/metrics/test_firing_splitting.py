@@ -70,6 +70,15 @@ def test_a_childs_latent_is_no_part_of_its_parent_which_it_always_fires_with():
     assert scores_of(coefficients, coefficients) == values(0, 0, 0)
 
 
+def test_a_parents_latent_is_not_its_children_merged():
+    # it tells each of two exclusive children while the other is off (AUROC above .8), but neither while the parent is
+    parent, coin = on(w=1, rate=0.3), on(w=1, seed=1, rate=0.5)
+    coefficients = torch.cat([parent, parent * coin, parent * (1 - coin)], 1)
+    assert scores_of(coefficients, coefficients)[MERGED] == 0
+    # without a latent of the parent's own the same latent is both children's: nothing else to call it
+    assert scores_of(coefficients[:, 1:], coefficients[:, :1])[MERGED] == 1
+
+
 def test_latents_that_fire_at_random_are_no_part_of_a_feature_that_is_nearly_always_on():
     # P(feature on | latent fires) = .9 > .7 for any latent, so the base rate is taken out
     coefficients = on(w=1, rate=0.9)

@@ -5,8 +5,8 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
-from .co_activation import CoActivation as CoActivation
 from .by_group import ByGroup as ByGroup
+from .co_activation import CoActivation as CoActivation
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -20,11 +20,11 @@ from .compressed_sensing import measurements_at_transition as measurements_at_tr
 from .compressed_sensing import measurements_needed as measurements_needed
 from .compressed_sensing import recovery_rates as recovery_rates
 from .compressed_sensing import support_size_at_transition as support_size_at_transition
-from .control_store import ControlStore as ControlStore
 from .concepts import Concept as Concept
 from .concepts import concept_labelling as concept_labelling
 from .concepts import read_concepts as read_concepts
 from .context_similarity import ContextSimilarity as ContextSimilarity
+from .control_store import ControlStore as ControlStore
 from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
@@ -40,9 +40,6 @@ from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
-from .firing_matching import DetectorSearch as DetectorSearch
-from .firing_matching import FiringMatching as FiringMatching
-from .firing_matching import match_by_firing as match_by_firing
 from .firing_absorption import FiringAbsorption as FiringAbsorption
 from .firing_matching import DetectorSearch as DetectorSearch
 from .firing_matching import FiringMatching as FiringMatching

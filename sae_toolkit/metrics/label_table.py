@@ -200,9 +200,10 @@ def selectivity(half: Half, choice: Choice) -> PerLatent:
 
     NaN where one of the two never happens.
     """
-    total = np.asarray(half.latents.acts.sum(axis=1, dtype=np.float64)).reshape(-1)
-    inside = entries_at((half.latents.acts.astype(np.float64) @ half.labels.astype(np.float64)).tocsr(), choice)
-    held = np.asarray(half.labels.sum(axis=0), dtype=float).reshape(-1)[choice]
+    acts, labels = half.latents.acts.astype(np.float64), half.labels.astype(np.float64)
+    total = np.asarray(acts.sum(axis=1)).reshape(-1)
+    inside = entries_at((acts @ labels).tocsr(), choice)
+    held = np.asarray(labels.sum(axis=0)).reshape(-1)[choice]
     with_it = divide(inside, held, otherwise=np.nan)
     without = divide(np.maximum(total - inside, 0), half.labels.shape[0] - held, otherwise=np.nan)
     return divide(with_it - without, with_it + without, otherwise=np.nan)

@@ -35,8 +35,10 @@ def selected_probes(
     by_latent = acts.tocsc().astype(np.float64)
     inside = acts[train].astype(np.float64)
     means = np.asarray(inside.mean(axis=0)).reshape(-1)
-    variances = np.asarray(inside.multiply(inside).mean(axis=0)).reshape(-1) - means**2
-    inverse = divide(np.ones_like(variances), np.sqrt(np.maximum(variances, 0.0)), otherwise=0.0)
+    squares = np.asarray(inside.multiply(inside).mean(axis=0)).reshape(-1)
+    varies = squares - means**2 > 1e-12 * squares  # below lies only rounding: a latent that is always the same
+    deviations = np.sqrt(np.where(varies, squares - means**2, 0.0))
+    inverse = divide(np.ones_like(deviations), deviations, otherwise=0.0)
     n_concepts = targets.shape[1]
     chosen = np.zeros((n_concepts, 0), dtype=np.int64)
     chosen_columns: list[Float64[Tensor, "n_samples _"]] = [targets.new_zeros(len(targets), 0)] * n_concepts

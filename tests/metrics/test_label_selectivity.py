@@ -7,6 +7,7 @@ import pytest
 import torch
 from fake_splicing import FakeSplicingSource
 from scipy import sparse
+from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 from tiny_models import REAL
 from transformers import AutoTokenizer
@@ -115,6 +116,34 @@ def test_a_table_by_hand():
     assert table.mutual_information[2] == 0  # it tells nothing
     assert np.isnan(table.covered).tolist() == [False, False, True, True]  # classes 2 and 3 hold in 20 samples
     assert table.covered[:2].tolist() == [1, 1]
+
+
+def test_against_a_loop_over_2000_tokens(tokens):
+    latents = torch.rand(N, 8, generator=generator(11)) * random_latents(8, 0.15)
+    latents[:, :4] += 2 * ((tokens[:, None] == torch.arange(4)) & (random_latents(4, 0.5, seed=12) > 0))
+    table = metric_of(latents, tokens).tables()["token"]
+    y, second = tokens.numpy(), (torch.arange(N) // LENGTH % 2 == 1).numpy()
+    for i in range(8):
+        z = latents[:, i].numpy().astype(np.float64)
+        fires = z > 0
+        first_lift = lifts_of(shares(y[~second & fires]), shares(y[~second]))
+        given, base = shares(y[second & fires]), shares(y[second])
+        pure, lifted = np.argmax(shares(y[~second & fires])), np.argmax(first_lift)
+        inside, outside = z[second & (y == lifted)].mean(), z[second & (y != lifted)].mean()
+        assert (table.pure_class[i], table.lifted_class[i]) == (pure, lifted)
+        assert table.purity[i] == pytest.approx(given[pure])
+        assert table.lift[i] == pytest.approx(lifts_of(given, base)[lifted])
+        assert table.base_rate[i] == pytest.approx(base[lifted])
+        assert table.selectivity[i] == pytest.approx((inside - outside) / (inside + outside), abs=1e-12)
+        assert table.label_entropy[i] == pytest.approx(1 - entropy(given) / entropy(base))
+
+
+def shares(labels):
+    return np.array([(labels == c).mean() for c in range(N_TOKENS)])
+
+
+def lifts_of(given, base):
+    return (given - base) / (1 - base)
 
 
 def test_information_is_corrected_by_shuffles_of_scikit_learns_value(tokens):

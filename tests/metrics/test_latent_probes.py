@@ -40,7 +40,8 @@ def test_a_duplicate_is_not_chosen_next(rng):
 def test_a_giant_latent_gains_nothing_by_its_scale(rng):
     a = rng.random(N) < 0.3
     giant = 1e6 * (rng.random(N) < 0.5)
-    assert probes_of(np.column_stack([giant, 1e-3 * a]), a[:, None]).latents[0, 0] == 1
+    constant = np.full(N, 123456.7)
+    assert probes_of(np.column_stack([giant, 1e-3 * a, constant]), a[:, None]).latents[0, 0] == 1
 
 
 def test_one_latent_predicts_by_least_squares(rng):

@@ -46,7 +46,7 @@ def test_partners_are_found_in_what_fires():
     world = np.stack(
         [a, (a & fires[:, 1]) | other, c, ~c & fires[:, 3], fires[:, 4], fires[:, 4] & fires[:, 5], fires[:, 6]]
     )
-    assert partners_by_firing(columns(world.T), 20_000).tolist() == [1, 0, 3, 2, 5, 4, -1]
+    assert partners_by_firing(columns(world.T), 20_000, torch.arange(7)).tolist() == [1, 0, 3, 2, 5, 4, -1]
 
 
 @pytest.mark.parametrize("seed", range(3))

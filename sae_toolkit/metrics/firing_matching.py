@@ -97,7 +97,7 @@ class DetectorSearch:
         covariance = with_it - sums * len(on) / n
         varies = variance > 1e-12 * squares
         correlation = np.where(varies, covariance / np.sqrt(np.where(varies, variance, 1.0)), 0.0)
-        ranked = [np.argsort(-score, kind="stable")[:TUNED_CANDIDATES] for score in (f1, correlation)]
+        ranked = [largest(score, TUNED_CANDIDATES) for score in (f1, correlation)]
         return [int(j) for j in np.unique(np.concatenate(ranked)) if hits[j] > 0]
 
     def sums(self, samples: np.ndarray) -> Float64[np.ndarray, "3 d_sae"]:
@@ -106,6 +106,15 @@ class DetectorSearch:
         weights = (np.ones_like(part.data), part.data, part.data**2)
         sums = [np.bincount(part.indices, weights=w, minlength=len(self.latents)) for w in weights]
         return np.stack(sums).astype(np.float64)  # bincount of nothing is integer
+
+
+def largest(scores: Float64[np.ndarray, " n"], k: int) -> Int[np.ndarray, " k"]:
+    """Places of the k largest, of equals the first; sorting all of a wide dictionary would take half of all time."""
+    if len(scores) <= k:
+        return np.arange(len(scores))
+    cut = np.partition(scores, -k)[-k]
+    above = np.flatnonzero(scores > cut)
+    return np.concatenate([above, np.flatnonzero(scores == cut)[: k - len(above)]])
 
 
 def levels_in(half: tuple[int, int], latent: Column, feature: Column, without: np.ndarray) -> Levels:
@@ -123,5 +132,7 @@ def positive(column: Column) -> Column:
 
 def leave_out(column: Column, samples: np.ndarray) -> Column:
     """The entries of a column outside some samples."""
+    if len(samples) == 0:
+        return column
     kept = ~np.isin(column.samples, samples)
     return Column(column.samples[kept], column.values[kept])

@@ -15,6 +15,7 @@ from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import Column, KeptSamples, indicators_of, matrix_of
 from sae_toolkit.metrics.detection import samples_between
 from sae_toolkit.metrics.firing_matching import leave_out, levels_in, positive
+from sae_toolkit.metrics.matching import BLOCK_ENTRIES
 from sae_toolkit.metrics.merging import TELLS
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -31,7 +32,6 @@ LIKELIEST_FEATURES = 3
 """Features per latent that may be merged in it: those of highest F1."""
 ENOUGH_FIRINGS = 20
 """Firings of a feature, without the other one, from which its AUROC counts."""
-LATENTS_AT_ONCE = 1024
 
 Halves = tuple[Any, Any]
 """Of the samples, each a sparse 0/1 matrix."""
@@ -103,11 +103,12 @@ def halves(n_samples: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def guess(features: list[Column], latents: list[Column], n_samples: int) -> list[Guess]:
-    """What each latent is taken for; `[n_features 1024]` tables of counts exist at a time."""
+    """What each latent is taken for, some at a time: a table of counts has at most 4 million entries."""
     on, fires = (matrix_of(indicators_of(columns), n_samples) for columns in (features, latents))
     guesses: list[Guess] = []
-    for start in range(0, len(latents), LATENTS_AT_ONCE):
-        block = fires[:, start : start + LATENTS_AT_ONCE]
+    at_once = max(1, BLOCK_ENTRIES // max(1, len(features)))
+    for start in range(0, len(latents), at_once):
+        block = fires[:, start : start + at_once]
         first, second = (fit(on[a:b], block[a:b]) for a, b in halves(n_samples))
         ranked = np.argsort(-first.f1, axis=0, kind="stable")[:LIKELIEST_FEATURES]
         for j, likeliest in enumerate(ranked.T):

@@ -35,6 +35,8 @@ ENOUGH_WORDS = 50
 """Tokens of a letter in either half, from which it is judged."""
 ENOUGH_FOUND = 10
 """True positives of its probe, from which absorption and recall are."""
+SPELLS = 0.5
+"""F1 of its probe on unseen words, from which they are: otherwise nothing is there to be absorbed."""
 MOST_MAIN_LATENTS = 10
 ADDED_F1 = 0.03
 """What one more main latent must add to the F1 of "any of them fires" (tau_fs of the paper)."""
@@ -58,7 +60,9 @@ class FirstLetter(Metric):
     as detector of the letter, which a latent that always fires does not raise. An untrained SAE absorbs little, because
     it has no main latents to speak of: read absorption beside these two.
     `first_letter_main_latents`: how many main latents a letter has (splitting). `first_letter_probe_f1`: F1 of the
-    probes: where they fail, the model does not spell and the others say nothing. Means and intervals over letters.
+    probes. A letter whose probe has F1 below .5 is not spelled by the model and left out of all but this. The cosine of
+    .1 is SAEBench's, meant for thousands of dimensions; in a hundred, chance reaches it (1 / sqrt(d_in)): compare with
+    the floor. Means and intervals over letters.
     """
 
     always_on = False
@@ -165,6 +169,9 @@ def judge_letters(
         threshold = dense_levels(known[:, i], on).best_threshold()
         f1 = dense_levels(asked[:, i] + offsets[i], off).f1_over(threshold)
         true_positives = (truth[:, i] & (asked[:, i] + offsets[i] > threshold)).numpy()
+        if f1 < SPELLS:
+            rows.append((*[float("nan")] * 4, f1))
+            continue
         main = main_latents(fires, on.samples)
         projection = (asked[:, i] / weights[:, i].norm()).numpy()
         may_stand_in = (units @ directions[:, i]).numpy() >= LEANS_ON_PROBE - ROUNDING

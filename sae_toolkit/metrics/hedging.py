@@ -45,32 +45,36 @@ class Hedging(Metric):
             self.kept.update(coefficients_of(batch))
 
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
-        partners = self.partners
-        if partners is None:
-            partners = partners_by_firing(self.kept.columns(), self.kept.n_samples)
         decoder = sae.decoder_directions()
         matching = match_latents(self.directions, decoder, self.firing.alive())
-        taken = (matching.latent >= 0) & (partners >= 0) & (matching.cosine > ROUNDING)
-        own = unit_rows(decoder)[matching.latent[taken]]
-        cosines = (own * unit_rows(self.directions)[partners[taken]]).sum(dim=1)
+        matched = ((matching.latent >= 0) & (matching.cosine > ROUNDING)).nonzero()[:, 0]
+        if self.partners is None:
+            partners = partners_by_firing(self.kept.columns(), self.kept.n_samples, matched)
+        else:
+            partners = self.partners[matched]
+        has_one = partners >= 0
+        own = unit_rows(decoder)[matching.latent[matched[has_one]]]
+        cosines = (own * unit_rows(self.directions)[partners[has_one]]).sum(dim=1)
         return {"hedging": mean_score(cosines, id="hedging/v1")}
 
 
-def partners_by_firing(features: list[Column], n_samples: int) -> Int[Tensor, " n_features"]:
-    """For each feature the one whose firing depends on its own most clearly, of either sign; -1 where none surely does.
+def partners_by_firing(
+    features: list[Column], n_samples: int, asked: Int[Tensor, " n_asked"]
+) -> Int[Tensor, " n_asked"]:
+    """For some features the one whose firing depends on theirs most clearly, of either sign; -1 where none surely does.
 
     Clearness: the root of the Poisson deviance, 2 (o ln(o / e) - (o - e)), of o joint firings where independence
     expects e = n p_i p_j; at least 6. In a hierarchy that is the parent, or a parent's most telling child.
     """
     on: Any = matrix_of(indicators_of(features), n_samples)
     counts = np.asarray(on.sum(axis=0)).ravel()
-    partners = torch.full((len(features),), -1)
-    for i, feature in enumerate(features):
-        together = np.asarray(on[feature.samples].sum(axis=0)).ravel()
-        clearness = deviance_root(together, counts * len(feature.samples) / max(n_samples, 1))
+    partners = torch.full((len(asked),), -1)
+    for place, i in enumerate(asked.tolist()):
+        together = np.asarray(on[features[i].samples].sum(axis=0)).ravel()
+        clearness = deviance_root(together, counts * len(features[i].samples) / max(n_samples, 1))
         clearness[i] = 0.0
         if clearness.max() >= SURE:
-            partners[i] = int(clearness.argmax())
+            partners[place] = int(clearness.argmax())
     return partners
 
 

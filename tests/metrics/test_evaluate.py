@@ -129,7 +129,7 @@ def test_truth_metrics_come_with_a_source_of_known_features(rows):
     names = {type(metric).__name__ for metric in default_metrics(RowSource(rows))}
     assert names == {"Reconstruction", "Sparsity", "Interference"}
     more = {type(metric).__name__ for metric in default_metrics(SuperpositionSource(dataset_a(0)))}
-    assert more == names | {"FeatureRecovery", "LatentDetection", "Leakage", "SAELensRecovery"}
+    assert more == names | {"FeatureRecovery", "Hedging", "LatentDetection", "Leakage", "SAELensRecovery"}
 
 
 def test_losses_come_with_a_language_model():

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from sae_toolkit.metrics.co_firing import Column
-from sae_toolkit.metrics.firing_matching import DetectorSearch, match_by_firing
+from sae_toolkit.metrics.firing_matching import DetectorSearch, largest, match_by_firing
 
 
 def columns(dense):
@@ -134,3 +134,9 @@ def test_a_dense_latent_is_found_by_its_strength():
     z = np.concatenate([1.0 + truth, rng.random((300, 6)) < 0.2], 1)
     found = match_by_firing(columns(truth), columns(z), 300)
     assert (found.latent[0], found.threshold[0], found.f1[0]) == (0, 1.5, 1)
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 9])
+def test_the_largest_are_those_of_a_stable_sort(k):
+    scores = np.array([0.0, 2, 1, 2, 2, 0, 1])
+    assert sorted(largest(scores, k)) == sorted(np.argsort(-scores, kind="stable")[:k])

@@ -3,6 +3,7 @@ from math import isnan
 import pytest
 import torch
 
+import sae_toolkit.metrics.firing_splitting as firing_splitting_file
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
@@ -49,6 +50,14 @@ def test_pairs_of_independent_features_in_one_latent_are_merged():
     coefficients = on(w=6)
     latents = coefficients[:, ::2] + coefficients[:, 1::2]
     assert scores_of(coefficients, latents) == values(0, 0, 1)
+
+
+def test_latents_may_be_looked_at_a_few_at_a_time(monkeypatch):
+    coefficients = on(w=6)
+    latents = torch.cat([coefficients[:, :1] + coefficients[:, 1:2], coefficients[:, 2:], on(w=20, seed=8)], 1)
+    at_once = scores_of(coefficients, latents)
+    monkeypatch.setattr(firing_splitting_file, "BLOCK_ENTRIES", 18)
+    assert scores_of(coefficients, latents) == at_once
 
 
 def test_junk_does_not_dilute_the_merging_rate():

@@ -1,15 +1,18 @@
+import json
 from math import isnan
+from pathlib import Path
 from string import ascii_lowercase
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.sparse import csr_matrix
 from toy import ToySource
 
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.coders import LinearTopK
-from sae_toolkit.metrics.controls import FixedDictionary
+from sae_toolkit.metrics.controls import FixedDictionary, random_directions
 from sae_toolkit.metrics.evaluate import default_metrics, full_metrics
 from sae_toolkit.metrics.first_letter import PER_WORD, FirstLetter, earlier_uses, first_letters, main_latents
 from sae_toolkit.saes.base import SAEOutput
@@ -111,10 +114,30 @@ def test_a_latent_that_is_always_on():
     assert scores["main_f1"] == pytest.approx(0.4, abs=0.02)
 
 
-def test_activations_that_do_not_spell_show_in_the_probe():
+def test_activations_that_do_not_spell_show_in_the_probe_and_leave_nothing_to_ask():
     noise = torch.randn(len(IDS), D, generator=torch.Generator().manual_seed(2))
     scores = scores_of(PURE, torch.eye(D)[:LETTERS], activations=noise)
-    assert scores["probe_f1"] < 0.5
+    assert scores.pop("probe_f1") < 0.5
+    assert all(isnan(value) for value in scores.values())
+
+
+DATA = Path(__file__).parents[2].parent / "shared/data"
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="../shared/data is not beside this checkout")
+def test_a_real_model_of_512_tokens_does_not_spell():
+    ids_of = json.loads((DATA / "stories260K/tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    texts = [text.replace("\N{LOWER ONE EIGHTH BLOCK}", " ") for text in sorted(ids_of, key=ids_of.get)]
+    assert int((first_letters(texts) >= 0).sum()) > 50
+    file = load_file(DATA / "activations/stories260K_blocks.2.hook_resid_post.safetensors")
+    x, ids = file["activations"][:60_000].float(), file["token_ids"][:60_000]
+    sae = FixedDictionary(random_directions(128, 64, seed=0), coder=LinearTopK(4))
+    metric = FirstLetter(texts)
+    for part in torch.arange(len(x)).split(5000):
+        metric.update(ActivationBatch(x[part], token_ids=ids[part]), sae.forward(x[part]))
+    scores = metric.compute(sae)
+    assert 0 < scores["first_letter_probe_f1"].value < 0.5  # few words begin alike: letters are not what it is about
+    assert isnan(scores["first_letter_absorption"].value)
 
 
 def test_batches_order_scale_and_dead_latents_change_nothing():

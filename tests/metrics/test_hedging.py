@@ -46,13 +46,20 @@ def test_partners_are_found_in_what_fires():
     world = np.stack(
         [a, (a & fires[:, 1]) | other, c, ~c & fires[:, 3], fires[:, 4], fires[:, 4] & fires[:, 5], fires[:, 6]]
     )
-    assert partners_by_firing(columns(world.T), 20_000).tolist() == [1, 0, 3, 2, 5, 4, -1]
+    assert partners_by_firing(columns(world.T), 20_000, torch.arange(7)).tolist() == [1, 0, 3, 2, 5, 4, -1]
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_independent_features_have_no_partners(seed):
     rates = np.geomspace(0.001, 0.5, 200)
-    assert (partners_by_firing(columns(on(5000, *rates, seed=seed)), 5000) == -1).all()
+    fires = columns(on(5000, *rates, seed=seed))
+    assert (partners_by_firing(fires, 5000, torch.arange(200)) == -1).all()
+
+
+def test_only_features_asked_about_are_answered():
+    world = on(2000, 0.2, 0.3)
+    world = np.concatenate([world, world[:, :1]], axis=1)
+    assert partners_by_firing(columns(world), 2000, torch.tensor([2, 1])).tolist() == [0, -1]
 
 
 def test_deviance_by_hand():

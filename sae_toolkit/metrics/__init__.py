@@ -29,6 +29,9 @@ from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
+from .false_discovery import Discoveries as Discoveries
+from .false_discovery import benjamini_hochberg as benjamini_hochberg
+from .false_discovery import latents_with_effect as latents_with_effect
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality
@@ -66,6 +69,13 @@ from .packing_bounds import almost_orthogonal_count as almost_orthogonal_count
 from .packing_bounds import packing as packing
 from .packing_bounds import random_coherence_upper as random_coherence_upper
 from .packing_bounds import random_rms_cosine as random_rms_cosine
+from .paired import Comparison as Comparison
+from .paired import compare_ratios as compare_ratios
+from .paired import compare_saes as compare_saes
+from .paired import compare_sums as compare_sums
+from .paired import compare_tables as compare_tables
+from .paired import compare_units as compare_units
+from .paired import score_units as score_units
 from .polytopes import POLYTOPES as POLYTOPES
 from .polytopes import nearest_polytope as nearest_polytope
 from .polytopes import polytope_shares as polytope_shares
@@ -73,6 +83,10 @@ from .probe import linear_probe as linear_probe
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
+from .replication import Estimate as Estimate
+from .replication import estimate as estimate
+from .replication import hierarchical_bootstrap as hierarchical_bootstrap
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
+from .score_units import ScoreUnits as ScoreUnits
 from .sparsity import Sparsity as Sparsity

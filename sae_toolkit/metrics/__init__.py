@@ -6,6 +6,10 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
+from .claims import Claim as Claim
+from .claims import Claims as Claims
+from .claims import claim as claim
+from .claims import claims as claims
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -86,7 +90,11 @@ from .recovery import recovery_scores as recovery_scores
 from .replication import Estimate as Estimate
 from .replication import estimate as estimate
 from .replication import hierarchical_bootstrap as hierarchical_bootstrap
+from .replication import hierarchical_interval as hierarchical_interval
 from .saelens import SAELensRecovery as SAELensRecovery
 from .score import Score as Score
 from .score_units import ScoreUnits as ScoreUnits
 from .sparsity import Sparsity as Sparsity
+from .stability import Stability as Stability
+from .stability import stability as stability
+from .stability import stability_of as stability_of

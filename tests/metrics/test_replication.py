@@ -30,6 +30,15 @@ def test_identical_seeds_leave_the_spread_of_units():
     assert found.df == pytest.approx(19)
 
 
+def test_seeds_that_agree_too_well_take_nothing_off():
+    # MS_seeds 0: what is left is the units' component, here all of their mean square but the rest's
+    x = np.array([[1.0, -1.0], [-1.0, 1.0], [0.0, 0.0]]).repeat(4, axis=1) + np.arange(8.0)
+    found = crossed_estimate(x)
+    units = 3 * ((np.arange(8.0) - 3.5) ** 2).sum() / 7
+    rest = 2 * 8 / 14
+    assert found.standard_error**2 == pytest.approx((units - rest) / 24)
+
+
 def test_variance_components_agree_with_slow_sums():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(4, 10)) + rng.normal(size=(4, 1)) + 2 * rng.normal(size=(1, 10))

@@ -36,6 +36,9 @@ from .evaluate import with_reference as with_reference
 from .false_discovery import Discoveries as Discoveries
 from .false_discovery import benjamini_hochberg as benjamini_hochberg
 from .false_discovery import latents_with_effect as latents_with_effect
+from .gap import Gap as Gap
+from .gap import gaps as gaps
+from .gap import split_over_seeds as split_over_seeds
 from .geometry import dimensions_per_feature as dimensions_per_feature
 from .geometry import feature_cosines as feature_cosines
 from .geometry import feature_dimensionality as feature_dimensionality

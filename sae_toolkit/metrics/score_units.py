@@ -3,10 +3,12 @@
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from sae_toolkit.metrics.bootstrap import BlockSums, Statistic, ratio
+from sae_toolkit.metrics.bootstrap import BlockSums, Statistic, mean_score, ratio
+from sae_toolkit.metrics.score import Score
 
 Unit = Literal["feature", "block"]
 """True features, or blocks of held-out samples (documents where they are known, else runs of samples)."""
@@ -19,6 +21,10 @@ class ScoreUnits(NamedTuple):
     unit: Unit
     id: str
     """The score's definition."""
+
+    def score(self) -> Score:
+        """Their mean, its interval resampled over them."""
+        return mean_score(torch.from_numpy(self.values), id=self.id)
 
 
 def feature_units(values: Float[Tensor, " n_features"], id: str) -> ScoreUnits:

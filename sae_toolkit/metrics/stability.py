@@ -29,6 +29,8 @@ from sae_toolkit.seeding import derived_seed
 
 N_FLOORS = 8
 """Sets of random dictionaries behind a floor."""
+NEAR_FLOOR = 0.1
+"""In PW-MCC; 20 of 256 features active in 64 dimensions give .34 to .41 over a floor of .33."""
 SHARED = f"shared_at_{CLOSE}"
 
 
@@ -64,6 +66,12 @@ class Stability:
         """Whether PW-MCC, with its whole interval, lies above what random dictionaries of these widths reach."""
         score = self.scores["pw_mcc"]
         return (score.value if score.low is None else score.low) > self.floor_intervals["pw_mcc"][1]
+
+    @property
+    def unidentifiable(self) -> bool:
+        """Whether seeds agree hardly better than chance: PW-MCC within .1 of its floor."""
+        score = self.scores["pw_mcc"]
+        return score.floor is not None and score.value < score.floor + NEAR_FLOOR
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready: everything but what there is of every latent."""

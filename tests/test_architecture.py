@@ -30,7 +30,18 @@ MAY_IMPORT = {
     "recipe": set(),
     "plan": {"activations", "saes", "training", "checkpoint", "metrics", "recipe", "run_folder"},
     "cache_command": {"activations", "recipe", "run_folder"},
-    "cli": {"recipe", "run_folder", "loggers", "training", "checkpoint", "report", "plan", "cache_command"},
+    "compare_command": {"activations", "checkpoint", "metrics", "recipe", "run_folder", "saes"},
+    "cli": {
+        "recipe",
+        "run_folder",
+        "loggers",
+        "training",
+        "checkpoint",
+        "report",
+        "plan",
+        "cache_command",
+        "compare_command",
+    },
 }
 """Which parts of the package each part may import; the four foundation files on top are open to all."""
 FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files", "differences"}

@@ -8,7 +8,7 @@ same widths reach. Stability is necessary, not sufficient: k-means is stable, to
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from math import nan, sqrt
+from math import isnan, nan, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,11 +74,14 @@ class Stability:
         return score.floor is not None and score.value < score.floor + NEAR_FLOOR
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready: everything but what there is of every latent."""
+        """JSON-ready, NaN as None: everything but what there is of every latent."""
         return {
             "scores": {name: score.to_json() for name, score in self.scores.items()},
-            "floor_intervals": {name: list(ends) for name, ends in self.floor_intervals.items()},
-            "pairs": [{"saes": list(names), **pair._asdict()} for names, pair in self.pairs.items()],
+            "floor_intervals": {name: [finite(end) for end in ends] for name, ends in self.floor_intervals.items()},
+            "pairs": [
+                {"saes": list(names), **{key: finite(value) for key, value in pair._asdict().items()}}
+                for names, pair in self.pairs.items()
+            ],
             "n_alive": dict(self.n_alive),
         }
 
@@ -222,6 +225,11 @@ def random_like(rows: Mapping[str, Float64[Tensor, "_ d_in"]], seed: int) -> dic
         name: unit_rows(random_directions(*directions.shape, seed=derived_seed(seed, name)))
         for name, directions in rows.items()
     }
+
+
+def finite(value: float) -> float | None:
+    """None for NaN, which JSON does not have."""
+    return None if isnan(value) else value
 
 
 def over_all(values: Tensor, alive: Bool[Tensor, " d_sae"], otherwise: int | float) -> Tensor:

@@ -142,7 +142,7 @@ def draw_theory(axis: "matplotlib.axes.Axes", found: RecoveryMap) -> None:
         axis.plot(x, y, color=SENTINEL["ink"], linestyle=dashes, linewidth=1.4, label=label)
 
 
-def place(value: float, centres: Sequence[int]) -> float:
+def place(value: int | float, centres: Sequence[int]) -> float:
     """Where a value lies among numbered cells: linear between centres, and on as at the ends."""
     i = min(max(int(np.searchsorted(centres, value)), 1), len(centres) - 1)
     left, right = centres[i - 1], centres[i]

@@ -106,12 +106,11 @@ def main(config: Config, run: RunFolder) -> Report:
     train(saes, source, config.train, learning={"ReLU": replace(config.train.learning, target_l0=float(K))},
           **run.training())  # fmt: skip
     scores = [row for name, found in evaluate(saes, source, n_samples=n).items() for row in scores_of(name, found)]
-    perfect = evaluate(ceilings(source.directions, k=K), source, n_samples=n)
-    read = {name.removeprefix("ceiling/"): found for name, found in perfect.items()}
+    read = evaluate(ceilings(source.directions, k=K), source, n_samples=n)
     for name, by_score in gaps(saes, source, n_samples=n).items():
         read[f"{name}, lasso"] = {score: gap.learned.score() for score, gap in by_score.items()}
         scores += [row for score, gap in by_score.items() for row in scores_of(name, gap.scores(score))]
-    controls = [ControlScore(name=score, sae=name, score=found[score], role="ceiling")
+    controls = [ControlScore(name=score, sae=name.removeprefix("ceiling/"), score=found[score], role="ceiling")
                 for name, found in read.items() for score in SPLIT]  # fmt: skip
     cells = {(k, m): cell(config, config.d, m, k) for k in config.support_sizes for m in config.n_features}
     drawn, (d, m, k) = RecoveryMap.of(config.d, cells), config.dense

@@ -31,6 +31,7 @@ from sae_toolkit.report.line_chart import Line as Line
 from sae_toolkit.report.line_chart import Reference as Reference
 from sae_toolkit.report.line_chart import line_chart as line_chart
 from sae_toolkit.report.line_chart import line_chart_panel as line_chart_panel
+from sae_toolkit.report.line_chart import line_of_scores as line_of_scores
 from sae_toolkit.report.match_matrix import match_matrix as match_matrix
 from sae_toolkit.report.match_matrix import match_matrix_panel as match_matrix_panel
 from sae_toolkit.report.neuron_stacks import neuron_stacks as neuron_stacks

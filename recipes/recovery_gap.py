@@ -86,7 +86,7 @@ def make_saes(config: Config, source: SuperpositionSource) -> dict[str, Abstract
     }
 
 
-def cell(config: Config, d: int, n: int, k: int) -> dict[str, Score | float]:
+def cell(config: Config, d: int, n: int, k: int) -> dict[str, Score | int | float]:
     """Two seeds on one world of random directions: what they find, whether they agree, whether anyone could."""
     directions, seed = random_directions(n, d, seed=config.train.seed), config.train.seed
     firing = IndependentFiring(probabilities=uniform_probabilities(n, expected_l0=float(k)))
@@ -130,9 +130,9 @@ def main(config: Config, run: RunFolder) -> Report:
 EXPECTED = (
     *(Expectation(score="activation_f1", sae=name, at_least=value - 0.02, at_most=value + 0.02)
       for name, value in (("true_topk", 0.743), ("true_omp", 0.912), ("true_omp_2k", 0.997))),
-    Expectation(score="recovered_though_unsolvable", sae="map", at_most=0),
-    Expectation(score="recovered", sae="map", at_least=3),
-    Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1),
+    Expectation(score="recovered_though_unsolvable", sae="map", at_most=0.0),
+    Expectation(score="recovered", sae="map", at_least=3.0),
+    Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1.0),
     Expectation(score="activation_f1_dictionary_gap", sae="TopK", at_least=0.04, at_most=0.16),
     Expectation(score="activation_f1_amortisation_gap", sae="TopK", at_least=0.07, at_most=0.19),
     Expectation(score="explained_variance_dictionary_gap", sae="TopK", at_most=0.03),
@@ -141,7 +141,7 @@ EXPECTED = (
 SMOKE_EXPECTED = (
     *(Expectation(score="activation_f1", sae=name, at_least=value - 0.02, at_most=value + 0.02)
       for name, value in (("true_topk", 0.743), ("true_omp", 0.912), ("true_omp_2k", 0.997))),
-    Expectation(score="recovered_though_unsolvable", sae="map", at_most=0),
-    Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1),
+    Expectation(score="recovered_though_unsolvable", sae="map", at_most=0.0),
+    Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1.0),
     Expectation(score="explained_variance_amortisation_gap", sae="TopK", at_least=0.05),
 )  # fmt: skip

@@ -47,7 +47,7 @@ class RecoveryMap:
     """Cells to cross out."""
 
     @classmethod
-    def of(cls, d: int, cells: Mapping[tuple[int, int], Mapping[str, Score | float]]) -> "RecoveryMap":
+    def of(cls, d: int, cells: Mapping[tuple[int, int], Mapping[str, Score | int | float]]) -> "RecoveryMap":
         """From the scores of every cell (support size, n_features), row by row.
 
         Needs `recall`, `unidentifiable` and `recovered_by_nonnegative_least_squares`.

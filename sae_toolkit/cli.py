@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_toolkit import cache_command, evaluate_command
+from sae_toolkit import cache_command, compare_command, evaluate_command
 from sae_toolkit import config as configs
 from sae_toolkit.recipe import Recipe, load_recipe, recipe_names
 from sae_toolkit.summary import print_summary
@@ -19,7 +19,7 @@ from sae_toolkit.summary import print_summary
 if TYPE_CHECKING:
     from sae_toolkit.report import Report
 
-TAKES_FIELDS = ("run", "plan", "cache build", "evaluate")
+TAKES_FIELDS = ("run", "plan", "cache build", "compare", "evaluate")
 """Commands that take `--any.field VALUE` of a recipe's config."""
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Environment variables with which the Hugging Face libraries stay off the network."""
@@ -77,6 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate_command.add_parser(commands)
     cache = commands.add_parser("cache", help="store the activations of a language model, and look at them")
     add_cache_commands(cache)
+    compare = commands.add_parser("compare", help="which latents several saved SAEs share")
+    compare_command.add_options(compare)
+    compare.set_defaults(act=compare_saes)
     copy = commands.add_parser("copy", help="copy a recipe to a file of your own, to be changed and run")
     copy.add_argument("recipe")
     copy.add_argument("file", type=Path)
@@ -148,6 +151,15 @@ def build_cache(options: argparse.Namespace, rest: Sequence[str]) -> int:
     """Stores what the recipe's source reads, and describes the cache."""
     recipe = load_recipe(options.recipe)
     return say(cache_command.build(recipe, asked_config(recipe, options, rest), options))
+
+
+def compare_saes(options: argparse.Namespace, rest: Sequence[str]) -> int:
+    """The stability of saved SAEs; config fields are those of the recipe whose source decides what is alive."""
+    if options.recipe is None and rest:
+        return fail(f"unknown argument {rest[0]!r} for compare without --recipe.", 2)
+    recipe = None if options.recipe is None else load_recipe(options.recipe)
+    config = None if recipe is None else asked_config(recipe, options, rest)
+    return say(compare_command.compare(recipe, config, options))
 
 
 def run_recipe(options: argparse.Namespace, rest: Sequence[str]) -> int:

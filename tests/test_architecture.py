@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "plan": {"activations", "saes", "training", "checkpoint", "metrics", "recipe", "run_folder"},
     "cache_command": {"activations", "recipe", "run_folder"},
     "evaluate_command": {"activations", "checkpoint", "loggers", "metrics", "origin", "recipe", "report", "summary"},
+    "compare_command": {"activations", "checkpoint", "metrics", "recipe", "run_folder", "saes"},
     "cli": {
         "recipe",
         "run_folder",
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         "summary",
         "plan",
         "cache_command",
+        "compare_command",
         "evaluate_command",
     },
 }

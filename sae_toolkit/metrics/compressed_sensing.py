@@ -5,17 +5,17 @@ Guarantee by coherence: Tropp 2004, theorem A. Phase transition of the convex pr
 Elhage et al. 2022 (arXiv 2209.10652), "Related Work".
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import log, nan
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sae_toolkit.metrics.bootstrap import mean_score
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit
+from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.seeding import generator_for
 
@@ -59,30 +59,50 @@ def code_recovery(
     directions: Float[Tensor, "n_features d"], support_size: int, *, n_samples: int = 100, seed: int
 ) -> CodeRecovery:
     """Draws codes, mixes them with the unit rows of `directions` and asks every solver for them back."""
+    return CodeRecovery(**solved(directions, support_size, CodeRecovery._fields, n_samples=n_samples, seed=seed))
+
+
+def recovery_rates(
+    directions: Float[Tensor, "n_features d"],
+    support_size: int,
+    *,
+    n_samples: int = 100,
+    seed: int,
+    solvers: Sequence[str] = CodeRecovery._fields,
+) -> dict[str, Score]:
+    """`code_recovery` as `recovered_by_<solver>`: mean over the samples, with its interval."""
+    found = solved(directions, support_size, solvers, n_samples=n_samples, seed=seed)
+    return {
+        f"recovered_by_{solver}": mean_score(values, id=f"recovered_by_{solver}/v1") for solver, values in found.items()
+    }
+
+
+def solved(
+    directions: Float[Tensor, "n_features d"], support_size: int, solvers: Sequence[str], *, n_samples: int, seed: int
+) -> dict[str, Float64[Tensor, " n_samples"]]:
+    """The fields of `CodeRecovery` that were asked for."""
     directions = directions.detach().cpu().double()
     codes = sparse_codes(n_samples, directions.shape[0], support_size, seed=seed)
     x = codes @ directions
     support = codes > 0
-    pursued = MatchingPursuit(support_size).encode(x, directions).to_dense() > 0
-    largest = LinearTopK(support_size).encode(x, directions).to_dense() > 0
-    return CodeRecovery(
-        pursuit=(pursued == support).all(dim=1).double(),
-        nonnegative_least_squares=(relative_error(nonnegative_least_squares(x, directions), codes) < CLOSE).double(),
-        basis_pursuit=(relative_error(basis_pursuit(x, directions), codes) < CLOSE).double(),
-        lasso=(relative_error(lasso(x, directions), codes) < CLOSE).double(),
-        linear_top_k=(largest & support).sum(dim=1) / support_size,
-    )
 
+    def chosen(coder: Coder) -> Bool[Tensor, "n_samples n_features"]:
+        return coder.encode(x, directions).to_dense() > 0
 
-def recovery_rates(
-    directions: Float[Tensor, "n_features d"], support_size: int, *, n_samples: int = 100, seed: int
-) -> dict[str, Score]:
-    """`code_recovery` as `recovered_by_<solver>`: mean over the samples, with its interval."""
-    found = code_recovery(directions, support_size, n_samples=n_samples, seed=seed)
-    return {
-        f"recovered_by_{solver}": mean_score(values, id=f"recovered_by_{solver}/v1")
-        for solver, values in found._asdict().items()
+    def close(solve: Callable[[Tensor, Tensor], Tensor]) -> Float64[Tensor, " n_samples"]:
+        return (relative_error(solve(x, directions), codes) < CLOSE).double()
+
+    ways: dict[str, Callable[[], Tensor]] = {
+        "pursuit": lambda: (chosen(MatchingPursuit(support_size)) == support).all(dim=1).double(),
+        "nonnegative_least_squares": lambda: close(nonnegative_least_squares),
+        "basis_pursuit": lambda: close(basis_pursuit),
+        "lasso": lambda: close(lasso),
+        "linear_top_k": lambda: (chosen(LinearTopK(support_size)) & support).sum(dim=1).double() / support_size,
     }
+    unknown = [solver for solver in solvers if solver not in ways]
+    if unknown:
+        raise ValueError(f"recovery_rates: solvers={unknown} asked; choose among {', '.join(ways)}.")
+    return {solver: ways[solver]() for solver in solvers}
 
 
 def relative_error(

@@ -178,8 +178,13 @@ def standard_controls(
 
 def with_pursuit(sae: AbstractSAE, *, k: int) -> FixedDictionary:
     """The SAE's own dictionary, its encoder replaced by non-negative pursuit: what the encoder leaves on the table."""
+    return own_dictionary(sae, MatchingPursuit(k))
+
+
+def own_dictionary(sae: AbstractSAE, coder: Coder) -> FixedDictionary:
+    """The SAE's directions and offset under another coder."""
     offset = sae.normaliser.denormalise(sae.b_dec).detach().cpu()
-    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=MatchingPursuit(k), offset=offset)
+    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=coder, offset=offset)
 
 
 def ceilings(

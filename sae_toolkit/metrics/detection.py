@@ -11,6 +11,7 @@ from sae_toolkit.metrics.co_firing import CoFiring, Column, KeptSamples, coeffic
 from sae_toolkit.metrics.matching import match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits, feature_units
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 RANKED_SAMPLES = 50_000
@@ -129,10 +130,16 @@ class LatentDetection(Metric):
         f1[features] = 2 * hits / (self.counts.feature_on[features] + self.counts.latent_on[latents]).clamp_min(1)
         return torch.where(self.counts.feature_on > 0, f1, torch.nan)
 
+    def pairs(self, sae: AbstractDictionary) -> Int[Tensor, " n_features"]:
+        """The alive latent of each feature; -1 where there is none."""
+        return match_latents(self.directions, sae.decoder_directions(), self.counts.latent_on > 0).latent
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        return {"activation_f1": feature_units(self.f1(self.pairs(sae)), "activation_f1/v1")}
+
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
         features, latents, n = self.kept.feature_columns(), self.kept.latent_columns(), self.kept.n_samples
-        alive = self.counts.latent_on > 0
-        paired = match_latents(self.directions, sae.decoder_directions(), alive).latent
+        paired = self.pairs(sae)
         tuned, auroc, correlation = (torch.full((len(features),), torch.nan, dtype=torch.float64) for _ in range(3))
         nothing = Column(np.zeros(0, dtype=np.int32), np.zeros(0))
         for i, feature in enumerate(features):

@@ -85,27 +85,44 @@ def evaluate_and_count(
     batch_size: int = 1024,
 ) -> Evaluation:
     """`evaluate`, and how many samples the source left out while it was read."""
+    named = dict(saes) if isinstance(saes, Mapping) else {"sae": saes}
+    fed, excluded = feed(named, source, n_samples=n_samples, metrics=metrics, seed=seed, batch_size=batch_size)
+    with torch.no_grad(), inference_mode_of(named.values()):
+        return Evaluation({name: all_scores(fed[name], sae) for name, sae in named.items()}, excluded)
+
+
+def feed(
+    saes: Mapping[str, AbstractDictionary],
+    source: ActivationSource,
+    *,
+    n_samples: int,
+    metrics: Callable[[], list[Metric]] | None = None,
+    seed: int = 0,
+    batch_size: int = 1024,
+) -> tuple[dict[str, list[Metric]], dict[str, int]]:
+    """The metrics of each dictionary after the pass, before anything is computed; and the samples left out, by reason.
+
+    What `evaluate` does first: for scores of several dictionaries at once, which no single metric can compute.
+    """
     if n_samples < 1:
         raise ValueError(f"evaluate: n_samples={n_samples} asked, but at least 1 sample is needed.")
-    named = dict(saes) if isinstance(saes, Mapping) else {"sae": saes}
-    fed = {name: default_metrics(source) if metrics is None else metrics() for name in named}
+    fed = {name: default_metrics(source) if metrics is None else metrics() for name in saes}
     n_seen, excluded = 0, Counter[str]()
-    with torch.no_grad(), inference_mode_of(named.values()):
-        devices = {name: sae.decoder_directions().device for name, sae in named.items()}
+    with torch.no_grad(), inference_mode_of(saes.values()):
+        devices = {name: sae.decoder_directions().device for name, sae in saes.items()}
         for whole in source.stream(batch_size, seed=seed, split="eval"):
             excluded.update(whole.excluded)
             batch = on_cpu(first_samples(whole, n_samples - n_seen))
-            for name, sae in named.items():
+            for name, sae in saes.items():
                 output = output_on_cpu(sae.forward(batch.activations.to(devices[name])))
                 for metric in fed[name]:
                     metric.update(batch, output)
             n_seen += len(batch.activations)
             if n_seen >= n_samples:
                 break
-        if n_seen == 0:
-            raise ValueError("evaluate: the eval split gave no sample, so there is nothing to score. Check the source.")
-        scores = {name: all_scores(fed[name], sae) for name, sae in named.items()}
-        return Evaluation(scores, dict(excluded))
+    if n_seen == 0:
+        raise ValueError("evaluate: the eval split gave no sample, so there is nothing to score. Check the source.")
+    return fed, dict(excluded)
 
 
 def all_scores(metrics: Iterable[Metric], sae: AbstractDictionary) -> Scores:

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 
@@ -34,3 +35,8 @@ class Metric(ABC):
     @abstractmethod
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
         """Scores by name, over everything seen since construction."""
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        """By score name, the values whose mean the score is: what two SAEs are compared by. None for most scores."""
+        del sae
+        return {}

@@ -12,6 +12,7 @@ from sae_toolkit.activations.source import ActivationBatch, ActivationSource, Re
 from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, Statistic, ratio, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits, block_units
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 from sae_toolkit.seeding import derived_seed
 
@@ -56,6 +57,15 @@ class ModelLoss(Metric):
         del batch, output
 
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
+        n, measured = self.measure(sae)
+        return {name: sums_score(sums, statistic, n=n, id=f"{name}/v1") for name, (statistic, sums) in measured.items()}
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        _, measured = self.measure(sae)
+        return {name: block_units(sums, statistic, f"{name}/v1") for name, (statistic, sums) in measured.items()}
+
+    def measure(self, sae: AbstractDictionary) -> tuple[int, dict[str, tuple[Statistic, Float64[np.ndarray, "_ _"]]]]:
+        """Runs the model: the number of tokens and, by score, the statistic and the sums it takes, block by block."""
         ablated = ablation_sums(self.source, self.n_tokens)
         spliced = loss_sums(self.source, {"spliced": reconstruction_of(sae)}, n_tokens=self.n_tokens)
         if not torch.equal(column(spliced, "tokens"), column(ablated, "tokens")):
@@ -77,9 +87,8 @@ class ModelLoss(Metric):
             "kl_spliced": (ratio, (kl, tokens)),
             "kl_recovered_mean": (recovered, (column(ablated, "kl_mean"), kl, nothing_lost, tokens)),
         }
-        n = round(spliced.total("tokens"))
-        return {
-            name: sums_score(torch.stack(columns, 1)[spliced.occupied].numpy(), statistic, n=n, id=f"{name}/v1")
+        return round(spliced.total("tokens")), {
+            name: (statistic, torch.stack(columns, 1)[spliced.occupied].numpy())
             for name, (statistic, columns) in asked.items()
         }
 

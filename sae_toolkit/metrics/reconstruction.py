@@ -11,6 +11,7 @@ from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.bootstrap import N_BLOCKS, BlockSums, block_numbers, divide, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits, block_units, ratio_units
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 NEGLIGIBLE_NORM = 1e-6
@@ -98,8 +99,7 @@ class Reconstruction(Metric):
         del sae
         if self.n_samples == 0:
             raise ValueError("Reconstruction: no sample seen, so there is nothing to score. Call `update` first.")
-        columns = torch.cat([self.sums.sums[:, :3], self.vectors], dim=1)[self.sums.occupied].numpy()
-        total = self.sums.ratio_score
+        columns, total = self.columns(), self.sums.ratio_score
         n, n_usable = self.n_samples, round(self.sums.total("usable"))
         bias = "relative_reconstruction_bias"
         return {
@@ -110,6 +110,19 @@ class Reconstruction(Metric):
             bias: total("power", "overlap", n=n_usable, id=f"{bias}/v1"),
             "median_sample_explained_variance": self.median_score(),
             "explained_variance_no_outliers": self.score_without_outliers(),
+        }
+
+    def columns(self) -> Float64[np.ndarray, "n_blocks columns"]:
+        """What `unexplained` takes, block by block."""
+        return torch.cat([self.sums.sums[:, :3], self.vectors], dim=1)[self.sums.occupied].numpy()
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        del sae
+        columns = self.columns()
+        return {
+            "explained_variance": block_units(columns, lambda s: 1 - unexplained(s), "explained_variance/v1"),
+            "fvu": block_units(columns, unexplained, "fvu/v1"),
+            "nmse": ratio_units(self.sums, "error", "x_squared", "nmse/v1"),
         }
 
     def median_score(self) -> Score:

@@ -10,6 +10,7 @@ from sae_toolkit.metrics.bootstrap import MIN_UNITS, divide, mean_score, percent
 from sae_toolkit.metrics.matching import CLOSE, ROUNDING, Matching, match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits, feature_units
 from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
@@ -107,3 +108,13 @@ class FeatureRecovery(Metric):
 
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
         return recovery_scores(self.matching(sae))
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        matching = self.matching(sae)
+        values = {
+            "mean_matched_cosine": feature_units(matching.cosine, "mean_matched_cosine/v1"),
+            "mmcs_feature_to_latent": feature_units(matching.best_for_feature, "mmcs_feature_to_latent/v1"),
+        }
+        for t in THRESHOLDS:
+            values[f"recall_at_{t}"] = feature_units(reaches(matching.cosine, t), f"unique_recall_at_{t}/v1")
+        return values

@@ -9,6 +9,7 @@ from sae_toolkit.activations.source import ActivationBatch, ActivationSource
 from sae_toolkit.metrics.bootstrap import BlockSums, block_numbers, divide, mean_score, sums_score
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.metrics.score_units import ScoreUnits, ratio_units
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -83,6 +84,10 @@ class Sparsity(Metric):
             "l0": self.sums.ratio_score("l0", "samples", n=self.n_samples, id="l0/v1"),
             "l0_cv": sums_score(block_sums, coefficient_of_variation, n=self.n_samples, id="l0_cv/v1"),
         } | {name: mean_score(share.double(), id=f"{name}/v1") for name, share in shares.items()}
+
+    def units(self, sae: AbstractDictionary) -> dict[str, ScoreUnits]:
+        del sae
+        return {"l0": ratio_units(self.sums, "l0", "samples", "l0/v1")}
 
 
 def coefficient_of_variation(sums: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, " n"]:

@@ -31,6 +31,7 @@ from sae_toolkit.report.line_chart import Line as Line
 from sae_toolkit.report.line_chart import Reference as Reference
 from sae_toolkit.report.line_chart import line_chart as line_chart
 from sae_toolkit.report.line_chart import line_chart_panel as line_chart_panel
+from sae_toolkit.report.line_chart import line_of_scores as line_of_scores
 from sae_toolkit.report.match_matrix import match_matrix as match_matrix
 from sae_toolkit.report.match_matrix import match_matrix_panel as match_matrix_panel
 from sae_toolkit.report.neuron_stacks import neuron_stacks as neuron_stacks
@@ -44,6 +45,9 @@ from sae_toolkit.report.privilege_chart import privilege_panel as privilege_pane
 from sae_toolkit.report.provenance import collect_provenance as collect_provenance
 from sae_toolkit.report.reading import read_report as read_report
 from sae_toolkit.report.recovery_curves import recovery_curves_panels as recovery_curves_panels
+from sae_toolkit.report.recovery_map import RecoveryMap as RecoveryMap
+from sae_toolkit.report.recovery_map import recovery_map as recovery_map
+from sae_toolkit.report.recovery_map import recovery_map_panel as recovery_map_panel
 from sae_toolkit.report.report import FigurePanel as FigurePanel
 from sae_toolkit.report.report import Report as Report
 from sae_toolkit.report.report import ReportedSAE as ReportedSAE

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from sae_toolkit.metrics.score import Score
-from sae_toolkit.report.line_chart import Line, Reference, line_chart_panel
+from sae_toolkit.report.line_chart import Reference, line_chart_panel, line_of_scores
 from sae_toolkit.report.report import FigurePanel
 
 SOLVERS = {
@@ -25,17 +25,8 @@ def code_recovery_panel(
     title: str, found: Mapping[int, Mapping[str, Score]], x_label: str, theory: float
 ) -> FigurePanel:
     """`recovery_rates` by support size or by dimension, with the theoretical transition on the same axis."""
-    lines = []
-    for name, words in SOLVERS.items():
-        scores = [rates[name] for rates in found.values()]
-        lines.append(
-            Line(
-                name=words,
-                x=list(found),
-                y=[score.value for score in scores],
-                low=[score.value if score.low is None else score.low for score in scores],
-                high=[score.value if score.high is None else score.high for score in scores],
-            )
-        )
+    lines = [
+        line_of_scores(words, list(found), [rates[name] for rates in found.values()]) for name, words in SOLVERS.items()
+    ]
     reference = Reference(label=f"theory: {theory:.1f}", x=theory)
     return line_chart_panel(title, CAPTION, lines, x_label=x_label, y_label="share recovered", references=[reference])

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
+from sae_toolkit.metrics.score import Score
 from sae_toolkit.report.report import FigurePanel
 from sae_toolkit.report.style import SENTINEL, line_style, series
 from sae_toolkit.report.svg import WIDE, drawn_as_svg, short
@@ -37,6 +38,17 @@ class Line:
             raise ValueError(f"Line {self.name}: x, y, low and high have {sorted(lengths)} points. Give equally many.")
         if (self.low is None) != (self.high is None):
             raise ValueError(f"Line {self.name}: a band needs both low and high.")
+
+
+def line_of_scores(name: str, x: Sequence[Number], scores: Sequence[Score]) -> Line:
+    """Their values, with their intervals as band; one without an interval is drawn as a point."""
+    return Line(
+        name=name,
+        x=x,
+        y=[score.value for score in scores],
+        low=[score.value if score.low is None else score.low for score in scores],
+        high=[score.value if score.high is None else score.high for score in scores],
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from sae_toolkit.metrics.compressed_sensing import (
     measurements_at_transition,
     measurements_needed,
     nonnegative_least_squares,
+    recovery_rates,
     sparse_codes,
     support_size_at_transition,
 )
@@ -117,3 +118,12 @@ def test_an_impossible_support_is_an_error(k):
 def test_no_compression_no_transition():
     with pytest.raises(ValueError, match="d=8"):
         support_size_at_transition(8, 8)
+
+
+def test_solvers_can_be_chosen():
+    directions = random_directions(24, 12, seed=0)
+    every = recovery_rates(directions, 2, n_samples=10, seed=0)
+    one = recovery_rates(directions, 2, n_samples=10, seed=0, solvers=("pursuit",))
+    assert one == {"recovered_by_pursuit": every["recovered_by_pursuit"]}
+    with pytest.raises(ValueError, match="choose among pursuit"):
+        recovery_rates(directions, 2, n_samples=10, seed=0, solvers=("luck",))

@@ -5,6 +5,7 @@ import inspect
 import pkgutil
 from math import isfinite, isnan
 
+import numpy as np
 import pytest
 import torch
 from fake_splicing import FakeSplicingSource
@@ -136,3 +137,19 @@ def test_latents_may_be_silent(samples, sae, name):
     silent = samples._replace(latents=torch.zeros_like(samples.latents))
     for score in silent.feed(build(METRICS[name]), 50).compute(sae).values():
         assert isfinite(score.value) or isnan(score.value)
+
+
+@pytest.mark.parametrize("name", sorted(METRICS))
+def test_the_mean_of_the_units_is_the_score(samples, sae, name):
+    metric = samples.feed(build(METRICS[name]), 7)
+    scores = metric.compute(sae)
+    for score, units in metric.units(sae).items():
+        assert units.id == scores[score].id
+        known = units.values[~np.isnan(units.values)]
+        mean = known.mean() if len(known) else float("nan")
+        assert mean == pytest.approx(scores[score].value, abs=1e-9, nan_ok=True)
+
+
+def test_some_metrics_have_units(samples, sae):
+    found = {score for metric in METRICS.values() for score in samples.feed(build(metric), 50).units(sae)}
+    assert found >= {"recall_at_0.9", "activation_f1", "explained_variance", "l0", "ce_recovered_mean"}

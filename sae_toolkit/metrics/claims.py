@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
 from sae_toolkit.metrics.coders import MatchingPursuit
-from sae_toolkit.metrics.controls import FLOOR, FixedDictionary, floor_directions, with_pursuit
+from sae_toolkit.metrics.controls import FLOOR, FLOORS, FixedDictionary, floor_directions, with_pursuit
 from sae_toolkit.metrics.ladder import train_sample
 from sae_toolkit.metrics.paired import Comparison, compare_tables, score_units, table_of
 from sae_toolkit.metrics.replication import MIN_SEEDS, Design, Estimate, estimate
@@ -21,7 +21,6 @@ from sae_toolkit.metrics.score_units import ScoreUnits, Unit
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
 
 Verdict = Literal["above floor", "indistinguishable", "below floor"]
-ALL_FLOORS = ("floor/random", "floor/data_rows", "floor/shuffled_rows", "floor/pca", "floor/ica", "floor/kmeans")
 LESS_IS_BETTER = frozenset({"fvu", "nmse", "ce_spliced", "kl_spliced"})
 DESCRIPTIVE = frozenset({"l0", "ce_clean", "ce_zero", "ce_mean"})
 """Neither good nor bad, or the same for every dictionary: nothing is claimed of them."""
@@ -103,8 +102,8 @@ def claims(
     pursuit. Several verdicts of one call are not corrected for their number (see `benjamini_hochberg`).
     """
     refuse_few_seeds("claims", len(saes))
-    if control not in ALL_FLOORS:
-        raise ValueError(f"claims: control={control!r} given; choose among {', '.join(ALL_FLOORS)}.")
+    if control not in FLOORS:
+        raise ValueError(f"claims: control={control!r} given; choose among {', '.join(FLOORS)}.")
     shared = isinstance(sources, ActivationSource)
     by_seed = [sources] * len(saes) if isinstance(sources, ActivationSource) else list(sources)
     if len(by_seed) != len(saes) or (rivals is not None and len(rivals) != len(saes)):
@@ -194,8 +193,11 @@ def references(
 ) -> dict[str, AbstractDictionary]:
     """The control as "floor" and what knows most as "ceiling"."""
     sample = train_sample(source, seed=seed)
-    others = [name for name in ALL_FLOORS if name != control]
-    rows = floor_directions(sample, sae.d_sae, seed=seed, leave_out=others)[control]
+    others = [name for name in FLOORS if name != control]
+    built = floor_directions(sample, sae.d_sae, seed=seed, leave_out=others)
+    if control not in built:
+        raise ValueError(f"claims: control={control!r} asked, but it takes activations that are nowhere negative.")
+    rows = built[control]
     ceiling = with_pursuit(sae, k=k)
     if isinstance(source, KnownFeatures):
         ceiling = FixedDictionary(source.directions, coder=MatchingPursuit(2 * k), offset=source.bias)

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae_toolkit.activations.hooks import parse_hook
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.language_training import LANGUAGE_FILE
 from sae_toolkit.activations.memory import MemoryPart
@@ -103,6 +104,31 @@ class KnownLatentsSource(SplicingSource):
     @property
     def token_texts(self) -> Sequence[str]:
         return [" " + word for word in self.language.lexicon.words]
+
+    @property
+    def promised_tokens(self) -> Int[Tensor, " n_features"]:
+        """The token that must come next where a feature holds; -1 for features that promise none."""
+        promised = torch.full((len(self.features),), -1)
+        for variable in ("value", "ordinary"):
+            if variable in self.features.columns:
+                columns = self.features.columns[variable]
+                first = self.language.lexicon.first[variable]
+                promised[columns] = first + torch.arange(columns.stop - columns.start)
+        return promised
+
+    @property
+    def unembedding(self) -> Float[Tensor, "d_in n_words"] | None:
+        """What a vector added at the site does to the logits directly, up to a factor: last norm's centring and gain.
+
+        None where the source reads several sites or one that does not write into the residual stream.
+        """
+        site = next(iter(self.sites))
+        if len(self.sites) > 1 or parse_hook(site).kind == "mlp.hook_post":
+            return None
+        module: Any = self.model.module
+        gained = module.transformer.ln_f.weight[:, None] * module.lm_head.weight.T
+        centred: Tensor = gained - gained.mean(0)
+        return centred.detach()
 
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "KnownLatentsStream":
         return KnownLatentsStream(self, self.transformer.stream(batch_size, seed=seed, split=split))

@@ -5,8 +5,8 @@ from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
 from .basis_privilege import random_rotation as random_rotation
 from .bootstrap import interval_over_seeds as interval_over_seeds
-from .co_activation import CoActivation as CoActivation
 from .by_group import ByGroup as ByGroup
+from .co_activation import CoActivation as CoActivation
 from .coders import Coder as Coder
 from .coders import LinearTopK as LinearTopK
 from .coders import MatchingPursuit as MatchingPursuit
@@ -39,9 +39,6 @@ from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
 from .evaluate import with_reference as with_reference
-from .firing_matching import DetectorSearch as DetectorSearch
-from .firing_matching import FiringMatching as FiringMatching
-from .firing_matching import match_by_firing as match_by_firing
 from .firing_absorption import FiringAbsorption as FiringAbsorption
 from .firing_matching import DetectorSearch as DetectorSearch
 from .firing_matching import FiringMatching as FiringMatching
@@ -78,6 +75,7 @@ from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
 from .leakage import Leakage as Leakage
 from .leakage import LeakageMatrix as LeakageMatrix
+from .logit_attribution import LogitAttribution as LogitAttribution
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
 from .merging import Merging as Merging
@@ -96,7 +94,10 @@ from .packing_bounds import random_rms_cosine as random_rms_cosine
 from .polytopes import POLYTOPES as POLYTOPES
 from .polytopes import nearest_polytope as nearest_polytope
 from .polytopes import polytope_shares as polytope_shares
+from .probe import ProbedFeatures as ProbedFeatures
 from .probe import linear_probe as linear_probe
+from .probe import probe_features as probe_features
+from .probe_direction import ProbeDirection as ProbeDirection
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
@@ -105,3 +106,4 @@ from .score import Score as Score
 from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
 from .token_concentration import TokenConcentration as TokenConcentration
+from .variable_recovery import VariableRecovery as VariableRecovery

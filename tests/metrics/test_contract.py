@@ -31,6 +31,9 @@ SHIPPED = {
     "LabelSelectivity",
     "SparseProbing",
     "TokenConcentration",
+    "VariableRecovery",
+    "LogitAttribution",
+    "ProbeDirection",
 }
 
 
@@ -58,6 +61,9 @@ def build(metric):
         "partners": torch.arange(12) ^ 1,
         "source": FakeSplicingSource(("early",)),
         "n_tokens": 100,
+        "names": [f"{'colour' if i < 5 else 'size'}: {i}" for i in range(12)],
+        "unembedding": directions().T,
+        "promised": torch.arange(12) % 6 - 1,
         "labellings": [token_classes((" a", ".", "b")), position_buckets()],
     }
     needs = inspect.signature(metric).parameters

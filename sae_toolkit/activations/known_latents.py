@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from sae_toolkit.activations.hooks import parse_hook
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.language_training import LANGUAGE_FILE
 from sae_toolkit.activations.memory import MemoryPart
+from sae_toolkit.activations.model_loading import ModelConfig, load_model
 from sae_toolkit.activations.source import (
     ActivationBatch,
     ActivationStream,
@@ -31,6 +32,11 @@ from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_
 from sae_toolkit.ground_truth.language_features import FAMILIES, LanguageFeatures
 from sae_toolkit.seeding import derived_seed
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+
+PACKAGED = Path(__file__).parents[1] / "checkpoints/known_latents"
+"""Inside an installed wheel."""
+CHECKOUT = Path(__file__).parents[2] / "checkpoints/known_latents"
+"""Beside the package in a source checkout."""
 
 
 class KnownLatentsSource(SplicingSource):
@@ -175,6 +181,28 @@ class KnownLatentsStream(ActivationStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.activations.load_state_dict(state)
+
+
+def load_known_latents(
+    model: ModelConfig, activations: TransformerSource.Config, documents: KnownLatentsSource.Config
+) -> KnownLatentsSource:
+    """The source of a model in a folder, read with its language; with `name=None` the model that is shipped."""
+    folder = shipped_model() if model.name is None else Path(model.name)
+    language = read_language(folder)
+    return KnownLatentsSource(
+        load_model(replace(model, name=str(folder)), offline=True), language, activations, documents
+    )
+
+
+def shipped_model() -> Path:
+    """The folder of the model that `train_known_latents` made and that comes with the package."""
+    folders = (PACKAGED, CHECKOUT)
+    for folder in folders:
+        if (folder / LANGUAGE_FILE).is_file():
+            return folder
+    raise ValueError(
+        f"shipped_model: neither {PACKAGED} nor {CHECKOUT} holds it. Make one: sae-toolkit run train_known_latents."
+    )
 
 
 def joined(blocks: Sequence[SparseRows]) -> SparseRows:

@@ -28,6 +28,7 @@ from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
+from .controls import neuron_basis as neuron_basis
 from .controls import standard_controls as standard_controls
 from .cross_talk import CrossTalk as CrossTalk
 from .crowding import Crowding as Crowding
@@ -73,6 +74,8 @@ from .ladder import Ladder as Ladder
 from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
+from .ladder import train_sample as train_sample
+from .ladder import with_controls as with_controls
 from .leakage import Leakage as Leakage
 from .leakage import LeakageMatrix as LeakageMatrix
 from .logit_attribution import LogitAttribution as LogitAttribution
@@ -107,3 +110,4 @@ from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
 from .token_concentration import TokenConcentration as TokenConcentration
 from .variable_recovery import VariableRecovery as VariableRecovery
+from .variable_recovery import by_variable as by_variable

@@ -56,6 +56,12 @@ def random_directions(w: int, d_in: int, *, seed: int) -> Float[Tensor, "w d_in"
     return directions / length
 
 
+def neuron_basis(sample: Float[Tensor, "batch d_in"], *, k: int) -> FixedDictionary:
+    """The dimensions as they are, with both signs; a sample is told by the k that deviate most from the mean."""
+    directions = torch.eye(sample.shape[1])
+    return FixedDictionary(torch.cat([directions, -directions]), coder=RefittedTopK(k), offset=sample.mean(0))
+
+
 def data_rows(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> Float[Tensor, "w d_in"]:
     """Centred samples, drawn without replacement; samples at the mean have no direction and are passed over."""
     centred = sample - sample.mean(0)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -205,6 +205,15 @@ def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, 
     """Train-split activations from a stream of their own."""
     stream = source.stream(1024, seed=derived_seed(seed, "controls"), split="train")
     return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
+
+
+def with_controls(ladder: Ladder, controls: Mapping[str, Scores], ceiling: Scores | None = None) -> Ladder:
+    """The ladder with more controls; `ceiling` becomes the ceiling of the SAEs' scores that it has, too."""
+    saes = dict(ladder.saes)
+    for name, found in ladder.saes.items():
+        shared = {key: score for key, score in found.items() if key in (ceiling or {})}
+        saes[name] = {**found, **with_reference(shared, None, ceiling)}
+    return replace(ladder, saes=saes, controls={**ladder.controls, **controls})
 
 
 def over_seeds(ladders: list[Ladder]) -> Ladder:

@@ -36,7 +36,7 @@ class VariableRecovery(Metric):
         return [cls(names)]
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.variables = [name.partition(": ")[0] for name in names]
+        self.names = tuple(names)
         self.kept = KeptSamples(VARIABLE_SAMPLES)
         self.token_ids: list[Tensor] = []
 
@@ -59,13 +59,20 @@ class VariableRecovery(Metric):
             "_shuffled": f1_of_moved_labels(found, features, latents, n, anywhere),
             "_shuffled_in_token": f1_of_moved_labels(found, features, latents, n, within),
         }
-        scores = {}
-        for variable in dict.fromkeys(self.variables):
-            own = torch.tensor([name == variable for name in self.variables])
-            for ending, f1 in columns.items():
-                name = f"variable_f1_{variable}{ending}"
-                scores[name] = mean_score(f1[own], id=f"{name}/v1")
-        return scores
+        return {
+            name: score for ending, f1 in columns.items() for name, score in by_variable(self.names, f1, ending).items()
+        }
+
+
+def by_variable(names: Sequence[str], f1: Float64[Tensor, " n_features"], ending: str = "") -> dict[str, Score]:
+    """`variable_f1_V` + ending: the mean over each variable's values."""
+    variables = [name.partition(": ")[0] for name in names]
+    scores = {}
+    for variable in dict.fromkeys(variables):
+        own = torch.tensor([one == variable for one in variables])
+        name = f"variable_f1_{variable}{ending}"
+        scores[name] = mean_score(f1[own], id=f"{name}/v1")
+    return scores
 
 
 def permutation_within(groups: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:

@@ -111,3 +111,4 @@ from .sparsity import Sparsity as Sparsity
 from .token_concentration import TokenConcentration as TokenConcentration
 from .variable_recovery import VariableRecovery as VariableRecovery
 from .variable_recovery import by_variable as by_variable
+from .variable_recovery import probe_by_variable as probe_by_variable

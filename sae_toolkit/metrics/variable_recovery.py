@@ -13,6 +13,7 @@ from sae_toolkit.metrics.co_firing import Column, KeptSamples
 from sae_toolkit.metrics.detection import Levels, samples_between
 from sae_toolkit.metrics.firing_matching import FiringMatching, match_by_firing
 from sae_toolkit.metrics.metric import Metric
+from sae_toolkit.metrics.probe import probe_features
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
@@ -98,3 +99,10 @@ def f1_of_moved_labels(
         detector = samples_between(latents[int(found.latent[i])], start, n_samples)
         f1[i] = Levels(detector, shuffled, n_samples - start).f1_over(float(found.threshold[i]))
     return f1
+
+
+def probe_by_variable(source: ActivationSource, *, n_samples: int = 40_000, seed: int = 0) -> dict[str, Score]:
+    """`variable_f1_V` of the supervised linear probe, fitted on n_samples of the train split, scored on as many."""
+    assert source.feature_names is not None
+    probed = probe_features(source, n_train=n_samples, n_eval=n_samples, seed=seed)
+    return by_variable(source.feature_names, probed.f1)

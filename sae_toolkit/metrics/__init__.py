@@ -30,6 +30,7 @@ from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
 from .controls import neuron_basis as neuron_basis
 from .controls import standard_controls as standard_controls
+from .controls import unlearned_dictionaries as unlearned_dictionaries
 from .cross_talk import CrossTalk as CrossTalk
 from .crowding import Crowding as Crowding
 from .density_histogram import DensityHistogram as DensityHistogram
@@ -70,6 +71,7 @@ from .label_selectivity import LabelSelectivity as LabelSelectivity
 from .label_table import LabelTable as LabelTable
 from .labels import Labelling as Labelling
 from .labels import labellings_for as labellings_for
+from .labels import token_identity as token_identity
 from .ladder import Ladder as Ladder
 from .ladder import over_seeds as over_seeds
 from .ladder import score_recovery as score_recovery
@@ -101,6 +103,7 @@ from .probe import ProbedFeatures as ProbedFeatures
 from .probe import linear_probe as linear_probe
 from .probe import probe_features as probe_features
 from .probe_direction import ProbeDirection as ProbeDirection
+from .rank_correlation import rank_correlation as rank_correlation
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores

@@ -18,6 +18,8 @@ from sae_toolkit.metrics.score import Score
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 VARIABLE_SAMPLES = 50_000
+FREQUENCY_VALUES = 8
+"""Values of a variable from which rare and common ones are told apart."""
 
 
 class VariableRecovery(Metric):
@@ -26,7 +28,9 @@ class VariableRecovery(Metric):
     `variable_f1_V`: mean over the values of V of the F1 of each one's best detector, chosen on the first half of the
     first 50,000 samples and scored on the second. `variable_f1_V_shuffled`: the same detectors against labels shuffled
     among all samples; `variable_f1_V_shuffled_in_token`: among samples of the same token, which leaves what the token
-    alone tells, the honest zero of a variable that depends on context. Values silent in either half are left out.
+    alone tells, the honest zero of a variable that depends on context. `variable_f1_V_beyond_token`: the F1 less
+    that zero, value by value. `variable_f1_V_rare`, `variable_f1_V_common`: over the rarer and the commoner half of the
+    values, of variables with at least 8. Values silent in either half are left out.
     """
 
     @classmethod
@@ -55,14 +59,17 @@ class VariableRecovery(Metric):
         tokens = torch.cat(self.token_ids)[n // 2 :].numpy()
         rng = numpy_generator(0, "shuffled labels")
         anywhere, within = rng.permutation(len(tokens)), permutation_within(tokens, rng)
+        zero = f1_of_moved_labels(found, features, latents, n, within)
         columns = {
             "": found.f1,
             "_shuffled": f1_of_moved_labels(found, features, latents, n, anywhere),
-            "_shuffled_in_token": f1_of_moved_labels(found, features, latents, n, within),
+            "_shuffled_in_token": zero,
+            "_beyond_token": found.f1 - zero,
         }
-        return {
-            name: score for ending, f1 in columns.items() for name, score in by_variable(self.names, f1, ending).items()
-        }
+        scores: dict[str, Score] = {}
+        for ending, f1 in columns.items():
+            scores |= by_variable(self.names, f1, ending)
+        return scores | by_frequency(self.names, found.f1, [len(feature.samples) for feature in features])
 
 
 def by_variable(names: Sequence[str], f1: Float64[Tensor, " n_features"], ending: str = "") -> dict[str, Score]:
@@ -73,6 +80,20 @@ def by_variable(names: Sequence[str], f1: Float64[Tensor, " n_features"], ending
         own = torch.tensor([one == variable for one in variables])
         name = f"variable_f1_{variable}{ending}"
         scores[name] = mean_score(f1[own], id=f"{name}/v1")
+    return scores
+
+
+def by_frequency(names: Sequence[str], f1: Float64[Tensor, " n_features"], n_on: Sequence[int]) -> dict[str, Score]:
+    """`variable_f1_V_rare` and `_common`: means over the halves of a variable's values by how often they hold."""
+    variables, scores = [name.partition(": ")[0] for name in names], {}
+    for variable in dict.fromkeys(variables):
+        own = [i for i, one in enumerate(variables) if one == variable]
+        if len(own) >= FREQUENCY_VALUES:
+            ordered = sorted(own, key=lambda i: n_on[i])
+            half = len(ordered) // 2
+            for ending, members in (("rare", ordered[:half]), ("common", ordered[half:])):
+                name = f"variable_f1_{variable}_{ending}"
+                scores[name] = mean_score(f1[members], id=f"{name}/v1")
     return scores
 
 

@@ -8,7 +8,7 @@ from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics import VariableRecovery
 from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
-from sae_toolkit.metrics.variable_recovery import permutation_within
+from sae_toolkit.metrics.variable_recovery import by_frequency, permutation_within
 from sae_toolkit.saes.base import SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -53,6 +53,23 @@ def test_a_latent_that_only_knows_the_token_is_unmasked_by_shuffling_within_it()
     # precision 1/2, recall 1: F1 = 2/3, before and after.
     assert scores["variable_f1_value"].value == pytest.approx(2 / 3, abs=0.02)
     assert scores["variable_f1_value_shuffled_in_token"].value == pytest.approx(2 / 3, abs=0.02)
+
+
+def test_what_context_adds_is_the_difference():
+    features, tokens = a_language()
+    scores = scores_of(features, features, tokens)
+    assert scores["variable_f1_value_beyond_token"].value == pytest.approx(0.5, abs=0.02)
+    token_only = scores_of(features, (tokens == 1)[:, None], tokens)
+    assert token_only["variable_f1_value_beyond_token"].value == pytest.approx(0, abs=0.02)
+
+
+def test_rare_and_common_values_apart_by_hand():
+    names = [*(f"value: {i}" for i in range(8)), "mood: good"]
+    f1 = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0], dtype=torch.float64)
+    scores = by_frequency(names, f1, [80, 70, 60, 50, 4, 3, 2, 1, 9])
+    assert set(scores) == {"variable_f1_value_rare", "variable_f1_value_common"}
+    assert scores["variable_f1_value_rare"].value == pytest.approx(0.65)
+    assert scores["variable_f1_value_common"].value == pytest.approx(0.25)
 
 
 def test_silent_values_are_left_out():

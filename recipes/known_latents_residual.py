@@ -101,18 +101,13 @@ def main(config: Config, run: RunFolder) -> Report:
     return replace(report, headlines=HEADLINES)
 
 
-HEADLINES = (
-    Headline(name="variable_f1_value", label="Values", question="How well does each value's best latent detect it?"),
-    Headline(
-        name="logit_attribution_top1", label="Attribution", question="What share of these latents raise their own word?"
-    ),
-    Headline(name="explained_variance", label="Explained variance", question="How much of the activations comes back?"),
-    Headline(
-        name="ce_recovered_mean",
-        label="Loss recovered",
-        question="How much of the loss does the reconstruction give back?",
-    ),
-)
+QUESTIONS = {
+    "variable_f1_value": "How well does each value's best latent detect it?",
+    "logit_attribution_top1": "What share of these latents raise the logit of their own word the most?",
+    "explained_variance": "How much of the activations comes back?",
+    "ce_recovered_mean": "How much of what the model loses with mean activations does the reconstruction give back?",
+}
+HEADLINES = tuple(Headline(name=n, label=n.replace("_", " "), question=q) for n, q in QUESTIONS.items())
 EXPECTED = (
     Expectation(score="variable_f1_value", sae="TopK k=2", at_least=0.8),
     Expectation(score="logit_attribution_top1", sae="TopK k=2", at_least=0.8),

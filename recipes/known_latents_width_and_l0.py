@@ -13,7 +13,7 @@ from sae_toolkit import AbstractSAE, LearningConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents
 from sae_toolkit.metrics import LogitAttribution, Reconstruction, Sparsity, VariableRecovery, evaluate
 from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, scores_of
-from sae_toolkit.report.line_chart import Line, line_chart_panel
+from sae_toolkit.report.variable_curves import variable_curves_panels
 from sae_toolkit.run_folder import RunFolder
 
 
@@ -83,38 +83,11 @@ def main(config: Config, run: RunFolder) -> Report:
         ],
     )
     scores = [row for name in saes for row in scores_of(name, found[name])]
-    names = {width: [f"width {width} k={k}" for k in config.k] for width in config.widths}
-    figures = [
-        line_chart_panel(
-            title,
-            CAPTION,
-            [
-                Line(name=f"{width} latents", x=config.k, y=[found[name][score].value for name in names[width]])
-                for width in config.widths
-            ],
-            x_label="k: active latents",
-            y_label="F1",
-            log_x=True,
-        )
-        for score, title in SHOWN.items()
-        if all(score in found[name] for name in saes)
-    ]
+    figures = variable_curves_panels({(w, k): found[f"width {w} k={k}"] for w in config.widths for k in config.k})
     return build_experiment_report(
         config, run, scores, figures, description=source.describe(), headlines=HEADLINES, saes=saes
     )
 
 
-SHOWN = {
-    "variable_f1_value": "Values: all",
-    "variable_f1_value_rare": "Values: the rarer half",
-    "variable_f1_value_common": "Values: the commoner half",
-    "variable_f1_tone": "Tone: parents of the values",
-    "variable_f1_number": "Number of a subject whose verb is still to come",
-    "variable_f1_topic": "Topic: inferred, never said",
-}
-CAPTION = (
-    "F1 of the best latent, chosen on one half of the held-out tokens and scored on the other, mean over the "
-    "variable's values. Intervals stand in the table."
-)
 EXPECTED = (Expectation(score="variable_f1_value", sae="width 256 k=1", at_most=0.9),)
 SMOKE_EXPECTED = (Expectation(score="variable_f1_value", sae="width 192 k=3", at_least=0.05),)

@@ -43,7 +43,8 @@ class KnownLatentsSource(SplicingSource):
     """A `TransformerSource` on documents of the known language, each of them one row, BOS first.
 
     Batches carry `coefficients`: the features that hold after the token, as a perfect reader knows them. They have
-    names, but no known direction: a trained model chooses its own.
+    names, but no known direction: a trained model chooses its own. The splits share no document; documents of both may
+    begin with the same words, and then with the same activations.
     """
 
     @dataclass(frozen=True, kw_only=True)

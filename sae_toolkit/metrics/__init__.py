@@ -104,6 +104,7 @@ from .probe import linear_probe as linear_probe
 from .probe import probe_features as probe_features
 from .probe_direction import ProbeDirection as ProbeDirection
 from .rank_correlation import rank_correlation as rank_correlation
+from .rank_correlation import rank_correlations as rank_correlations
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores

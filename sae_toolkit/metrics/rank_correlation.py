@@ -1,6 +1,6 @@
 """How well one score orders things by another: rank correlation, with its interval over the things."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -11,7 +11,7 @@ from sae_toolkit.metrics.score import Score
 LEVEL = (0.025, 0.975)
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> Score:
+def rank_correlation(x: Sequence[int | float], y: Sequence[int | float], *, seed: int = 0) -> Score:
     """Spearman's rho of two scores of the same dictionaries, ties at their mean rank (`rank_correlation/v1`).
 
     The 95 % interval resamples dictionaries (percentiles of 1,000; resamples in which either score is constant have no
@@ -38,3 +38,16 @@ def spearman(pairs: Float64[np.ndarray, "n 2"]) -> float:
     ranks = rankdata(pairs, axis=0) - (len(pairs) + 1) / 2
     lengths = np.sqrt((ranks**2).sum(axis=0))
     return float(ranks[:, 0] @ ranks[:, 1] / lengths.prod()) if lengths.all() else float("nan")
+
+
+def rank_correlations(
+    found: Mapping[str, Mapping[str, Score]], truths: Sequence[str], guesses: Sequence[str]
+) -> dict[str, Score]:
+    """Over dictionaries, of each score in `truths` with each in `guesses`, called "<truth>_by_<guess>"."""
+    return {
+        f"{truth}_by_{guess}": rank_correlation(
+            [scores[guess].value for scores in found.values()], [scores[truth].value for scores in found.values()]
+        )
+        for truth in truths
+        for guess in guesses
+    }

@@ -207,10 +207,19 @@ def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, 
     return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
 
 
-def with_controls(ladder: Ladder, controls: Mapping[str, Scores], ceiling: Scores | None = None) -> Ladder:
-    """The ladder with more controls; `ceiling` becomes the ceiling of the SAEs' scores that it has, too."""
-    saes = dict(ladder.saes)
-    for name, found in ladder.saes.items():
+def with_controls(
+    ladder: Ladder,
+    controls: Mapping[str, Scores],
+    *,
+    ceiling: Scores | None = None,
+    more: Mapping[str, Scores] | None = None,
+) -> Ladder:
+    """The ladder with more controls, and with `more` scores of its SAEs.
+
+    `ceiling` becomes the ceiling of those of the SAEs' scores that it has, too.
+    """
+    saes = {name: {**found, **(more or {}).get(name, {})} for name, found in ladder.saes.items()}
+    for name, found in saes.items():
         shared = {key: score for key, score in found.items() if key in (ceiling or {})}
         saes[name] = {**found, **with_reference(shared, None, ceiling)}
     return replace(ladder, saes=saes, controls={**ladder.controls, **controls})

@@ -27,6 +27,9 @@ from sae_toolkit.metrics import (
 from sae_toolkit.report import Expectation, Headline, Report, build_report
 from sae_toolkit.run_folder import RunFolder
 
+# Rare values hold once in 2,000 tokens: a latent that is silent for that long need not be dead.
+LEARNING = LearningConfig(learning_rate=3e-2, dead_after_samples=10_000)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -44,11 +47,7 @@ class Config:
     """Active latents of each SAE."""
     d_sae: int = 256
     """Latents of each SAE: more than twice the variables' values, words left out."""
-    train: TrainConfig = TrainConfig(
-        n_samples=2_400_000,
-        batch_size=256,
-        learning=LearningConfig(learning_rate=3e-2, dead_after_samples=10_000),  # rare values hold once in 2,000 tokens
-    )
+    train: TrainConfig = TrainConfig(n_samples=2_400_000, batch_size=256, learning=LEARNING)
     """Budget, learning and the seed of everything."""
     n_seeds: int = 3
     """SAEs (and untrained transformers) of consecutive seeds."""
@@ -63,7 +62,7 @@ SMOKE = Config(
     documents=KnownLatentsSource.Config(n_documents=2_400, families=("value", "ordinary", "tone", "number", "slot")),
     probed=("blocks.0.hook_resid_post",),
     k=(2,),
-    train=TrainConfig(n_samples=500_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
+    train=TrainConfig(n_samples=500_000, batch_size=256, learning=LEARNING),
     n_seeds=1,
     eval_samples=20_000,
     loss_tokens=2_000,

@@ -15,7 +15,8 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	rm -rf runs/demo
-	$(BIN)/sae-toolkit run toy_superposition --output runs/demo
+	$(BIN)/sae-toolkit run toy_superposition --output runs/demo/toy
+	$(BIN)/sae-toolkit run known_latents_residual --smoke --offline --output runs/demo/transformer
 
 test: check
 	$(BIN)/python -m pytest -n auto

@@ -4,6 +4,7 @@ from .arrays import ArraySource as ArraySource
 from .cache import CachedSource as CachedSource
 from .cache import build_cache as build_cache
 from .known_latents import KnownLatentsSource as KnownLatentsSource
+from .known_latents import load_known_latents as load_known_latents
 from .known_latents import read_language as read_language
 from .language_model import LanguageModel as LanguageModel
 from .language_training import LanguageTrainConfig as LanguageTrainConfig

@@ -2,18 +2,20 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from sae_toolkit.activations.hooks import parse_hook
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.language_training import LANGUAGE_FILE
 from sae_toolkit.activations.memory import MemoryPart
+from sae_toolkit.activations.model_loading import ModelConfig, load_model
 from sae_toolkit.activations.source import (
     ActivationBatch,
     ActivationStream,
@@ -31,12 +33,18 @@ from sae_toolkit.ground_truth.language_features import FAMILIES, LanguageFeature
 from sae_toolkit.seeding import derived_seed
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
+PACKAGED = Path(__file__).parents[1] / "checkpoints/known_latents"
+"""Inside an installed wheel."""
+CHECKOUT = Path(__file__).parents[2] / "checkpoints/known_latents"
+"""Beside the package in a source checkout."""
+
 
 class KnownLatentsSource(SplicingSource):
     """A `TransformerSource` on documents of the known language, each of them one row, BOS first.
 
     Batches carry `coefficients`: the features that hold after the token, as a perfect reader knows them. They have
-    names, but no known direction: a trained model chooses its own.
+    names, but no known direction: a trained model chooses its own. The splits share no document; documents of both may
+    begin with the same words, and then with the same activations.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -104,6 +112,31 @@ class KnownLatentsSource(SplicingSource):
     def token_texts(self) -> Sequence[str]:
         return [" " + word for word in self.language.lexicon.words]
 
+    @property
+    def promised_tokens(self) -> Int[Tensor, " n_features"]:
+        """The token that must come next where a feature holds; -1 for features that promise none."""
+        promised = torch.full((len(self.features),), -1)
+        for variable in ("value", "ordinary"):
+            if variable in self.features.columns:
+                columns = self.features.columns[variable]
+                first = self.language.lexicon.first[variable]
+                promised[columns] = first + torch.arange(columns.stop - columns.start)
+        return promised
+
+    @property
+    def unembedding(self) -> Float[Tensor, "d_in n_words"] | None:
+        """What a vector added at the site does to the logits directly, up to a factor: last norm's centring and gain.
+
+        None where the source reads several sites or one that does not write into the residual stream.
+        """
+        site = next(iter(self.sites))
+        if len(self.sites) > 1 or parse_hook(site).kind == "mlp.hook_post":
+            return None
+        module: Any = self.model.module
+        gained = module.transformer.ln_f.weight[:, None] * module.lm_head.weight.T
+        centred: Tensor = gained - gained.mean(0)
+        return centred.detach()
+
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "KnownLatentsStream":
         return KnownLatentsStream(self, self.transformer.stream(batch_size, seed=seed, split=split))
 
@@ -149,6 +182,28 @@ class KnownLatentsStream(ActivationStream):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.activations.load_state_dict(state)
+
+
+def load_known_latents(
+    model: ModelConfig, activations: TransformerSource.Config, documents: KnownLatentsSource.Config
+) -> KnownLatentsSource:
+    """The source of a model in a folder, read with its language; with `name=None` the model that is shipped."""
+    folder = shipped_model() if model.name is None else Path(model.name)
+    language = read_language(folder)
+    return KnownLatentsSource(
+        load_model(replace(model, name=str(folder)), offline=True), language, activations, documents
+    )
+
+
+def shipped_model() -> Path:
+    """The folder of the model that `train_known_latents` made and that comes with the package."""
+    folders = (PACKAGED, CHECKOUT)
+    for folder in folders:
+        if (folder / LANGUAGE_FILE).is_file():
+            return folder
+    raise ValueError(
+        f"shipped_model: neither {PACKAGED} nor {CHECKOUT} holds it. Make one: sae-toolkit run train_known_latents."
+    )
 
 
 def joined(blocks: Sequence[SparseRows]) -> SparseRows:

@@ -33,7 +33,9 @@ from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
+from .controls import neuron_basis as neuron_basis
 from .controls import standard_controls as standard_controls
+from .controls import unlearned_dictionaries as unlearned_dictionaries
 from .cross_talk import CrossTalk as CrossTalk
 from .crowding import Crowding as Crowding
 from .density_histogram import DensityHistogram as DensityHistogram
@@ -81,11 +83,15 @@ from .label_selectivity import LabelSelectivity as LabelSelectivity
 from .label_table import LabelTable as LabelTable
 from .labels import Labelling as Labelling
 from .labels import labellings_for as labellings_for
+from .labels import token_identity as token_identity
 from .ladder import Ladder as Ladder
 from .ladder import score_recovery as score_recovery
 from .ladder import score_with_controls as score_with_controls
+from .ladder import train_sample as train_sample
+from .ladder import with_controls as with_controls
 from .leakage import Leakage as Leakage
 from .leakage import LeakageMatrix as LeakageMatrix
+from .logit_attribution import LogitAttribution as LogitAttribution
 from .matching import Matching as Matching
 from .matching import match_latents as match_latents
 from .merging import Merging as Merging
@@ -111,7 +117,12 @@ from .paired import score_units as score_units
 from .polytopes import POLYTOPES as POLYTOPES
 from .polytopes import nearest_polytope as nearest_polytope
 from .polytopes import polytope_shares as polytope_shares
+from .probe import ProbedFeatures as ProbedFeatures
 from .probe import linear_probe as linear_probe
+from .probe import probe_features as probe_features
+from .probe_direction import ProbeDirection as ProbeDirection
+from .rank_correlation import rank_correlation as rank_correlation
+from .rank_correlation import rank_correlations as rank_correlations
 from .reconstruction import Reconstruction as Reconstruction
 from .recovery import FeatureRecovery as FeatureRecovery
 from .recovery import recovery_scores as recovery_scores
@@ -130,3 +141,6 @@ from .stability import Stability as Stability
 from .stability import stability as stability
 from .stability import stability_of as stability_of
 from .token_concentration import TokenConcentration as TokenConcentration
+from .variable_recovery import VariableRecovery as VariableRecovery
+from .variable_recovery import by_variable as by_variable
+from .variable_recovery import probe_by_variable as probe_by_variable

@@ -1,7 +1,7 @@
 """The control ladder: the scores of SAEs with the floors and ceilings that belong to them, in one call."""
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -192,3 +192,21 @@ def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, 
     """Train-split activations from a stream of their own."""
     stream = source.stream(1024, seed=derived_seed(seed, "controls"), split="train")
     return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
+
+
+def with_controls(
+    ladder: Ladder,
+    controls: Mapping[str, Scores],
+    *,
+    ceiling: Scores | None = None,
+    more: Mapping[str, Scores] | None = None,
+) -> Ladder:
+    """The ladder with more controls, and with `more` scores of its SAEs.
+
+    `ceiling` becomes the ceiling of those of the SAEs' scores that it has, too.
+    """
+    saes = {name: {**found, **(more or {}).get(name, {})} for name, found in ladder.saes.items()}
+    for name, found in saes.items():
+        shared = {key: score for key, score in found.items() if key in (ceiling or {})}
+        saes[name] = {**found, **with_reference(shared, None, ceiling)}
+    return replace(ladder, saes=saes, controls={**ladder.controls, **controls})

@@ -59,18 +59,42 @@ def linear_probe(
     `probe_f1`: F1 on the eval split at the threshold of highest F1 on the train split. `probe_auroc`: on the eval one.
     Means over the features that fire in the eval samples (AUROC: and are off in some).
     """
+    found = probe_features(source, n_train=n_train, n_eval=n_eval, seed=seed, batch_size=batch_size)
+    return {
+        "probe_f1": mean_score(found.f1, id="probe_f1/v1"),
+        "probe_auroc": mean_score(found.auroc, id="probe_auroc/v1"),
+    }
+
+
+class ProbedFeatures(NamedTuple):
+    """What the probe of each feature reaches, NaN where the eval samples cannot tell, and where it finds it."""
+
+    f1: Float64[Tensor, " n_features"]
+    auroc: Float64[Tensor, " n_features"]
+    directions: Float64[Tensor, "n_features d_in"]
+    """Mean activation with the feature less mean without it: the pattern of a linear readout (Haufe et al. 2014,
+    equation 7), which is what a decoder writes; its weights are what an encoder reads. NaN where it never fires."""
+
+
+def probe_features(
+    source: ActivationSource, *, n_train: int = 20_000, n_eval: int = 20_000, seed: int = 0, batch_size: int = 1024
+) -> ProbedFeatures:
+    """`linear_probe` feature by feature."""
     train = labelled_sample(source, n_train, seed=seed, split="train", batch_size=batch_size)
     held_out = labelled_sample(source, n_eval, seed=seed, split="eval", batch_size=batch_size)
     ridge = Ridge(train.activations)
     f1, auroc = (torch.full((len(train.features),), torch.nan, dtype=torch.float64) for _ in range(2))
+    directions = torch.full((len(train.features), train.activations.shape[1]), torch.nan, dtype=torch.float64)
     for chunk in torch.split(torch.arange(len(train.features)), FEATURES_AT_ONCE):
-        predict = ridge.fit(indicators(train, chunk))
+        labels = indicators(train, chunk)
+        predict, share = ridge.fit(labels), labels.mean(0)[:, None]
+        directions[chunk] = labels.T @ ridge.centred / (len(labels) * share * (1 - share))
         fitted, scores = predict(train.activations), predict(held_out.activations)
         for i, feature in enumerate(chunk.tolist()):
             threshold = dense_levels(fitted[:, i], train.features[feature]).best_threshold()
             levels = dense_levels(scores[:, i], held_out.features[feature])
             f1[feature], auroc[feature] = levels.f1_over(threshold), levels.auroc()
-    return {"probe_f1": mean_score(f1, id="probe_f1/v1"), "probe_auroc": mean_score(auroc, id="probe_auroc/v1")}
+    return ProbedFeatures(f1, auroc, directions)
 
 
 def labelled_sample(

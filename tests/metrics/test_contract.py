@@ -41,6 +41,9 @@ SHIPPED = {
     "LabelSelectivity",
     "SparseProbing",
     "TokenConcentration",
+    "VariableRecovery",
+    "LogitAttribution",
+    "ProbeDirection",
 }
 
 
@@ -68,6 +71,9 @@ def build(metric):
         "partners": torch.arange(12) ^ 1,
         "source": FakeSplicingSource(("early",)),
         "n_tokens": 100,
+        "names": [f"{'colour' if i < 5 else 'size'}: {i}" for i in range(12)],
+        "unembedding": directions().T,
+        "promised": torch.arange(12) % 6 - 1,
         "labellings": [token_classes((" a", ".", "b")), position_buckets()],
         "token_texts": [" a", " b", "c"],
     }

@@ -15,9 +15,11 @@ from sae_toolkit.metrics.controls import (
     ceilings,
     data_rows,
     floor_directions,
+    neuron_basis,
     random_directions,
     shuffled_rows,
     standard_controls,
+    unlearned_dictionaries,
     untrained,
 )
 from sae_toolkit.metrics.detection import LatentDetection
@@ -158,3 +160,22 @@ def test_nonnegative_factors_exist_where_no_activation_is_negative(sample):
     assert "floor/nmf" in floor_directions(sample[:500].relu(), 8, seed=0, leave_out=slow)
     with pytest.raises(ValueError, match="none below 0"):
         nmf_directions(sample[:500], 4, seed=0)
+
+
+def test_neurons_tell_a_sample_by_what_deviates_most():
+    sample = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])  # mean (1, 2, 3)
+    neurons = neuron_basis(sample, k=2)
+    output = neurons.forward(torch.tensor([[4.0, -1.0, 3.5]]))  # deviations 3, -3, 0.5
+    assert output.reconstruction.tolist() == [[4.0, -1.0, 3.0]]
+    assert output.sparse_latents().to_dense().tolist() == [[3.0, 0, 0, 0, 3.0, 0]]
+
+
+def test_dictionaries_nobody_trained_come_for_every_sparsity():
+    sample = torch.randn(200, 6, generator=torch.Generator().manual_seed(0))
+    built = unlearned_dictionaries(sample, 8, (1, 3))
+    assert set(built) == {
+        f"{name} k={k}" for name in ("neurons", "random", "data rows", "shuffled rows", "pca", "kmeans") for k in (1, 3)
+    }
+    for name, dictionary in built.items():
+        fired = dictionary.forward(sample).sparse_latents().offsets.diff()
+        assert fired.max() <= int(name[-1])

@@ -11,7 +11,7 @@ from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
-from sae_toolkit.metrics import Ladder, Score, over_seeds, score_recovery, score_with_controls
+from sae_toolkit.metrics import Ladder, Score, over_seeds, score_recovery, score_with_controls, with_controls
 from sae_toolkit.metrics.ladder import group_of
 
 
@@ -150,3 +150,19 @@ def test_means_over_seeds_have_students_interval() -> None:
     assert merged.low == pytest.approx(mean(values) - half, abs=1e-6)
     assert merged.high == pytest.approx(mean(values) + half, abs=1e-6)
     assert (merged.floor, merged.ceiling, merged.n) == (pytest.approx(0.1), 1.0, 3)
+
+
+def test_more_controls_scores_and_a_ceiling_join_a_ladder():
+    def score(value, name="a"):
+        return Score(value=value, floor=0.1, n=3, id=f"{name}/v1")
+
+    ladder = Ladder({"sae": {"a": score(0.5), "b": score(0.6, "b")}}, {"floor/random": {"a": score(0.1)}})
+    joined = with_controls(
+        ladder, {"ceiling/probe": {"a": score(0.9)}}, ceiling={"a": score(0.9)}, more={"sae": {"c": score(0.2, "c")}}
+    )
+    assert joined.saes["sae"]["a"].ceiling == 0.9
+    assert joined.saes["sae"]["a"].floor == 0.1
+    assert joined.saes["sae"]["b"].ceiling is None
+    assert joined.saes["sae"]["c"].value == 0.2
+    assert set(joined.controls) == {"floor/random", "ceiling/probe"}
+    assert "c" not in ladder.saes["sae"]

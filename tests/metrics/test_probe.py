@@ -6,7 +6,7 @@ from sae_toolkit.ground_truth.firing import IndependentFiring
 from sae_toolkit.ground_truth.magnitudes import RectifiedNormalMagnitudes
 from sae_toolkit.ground_truth.presets import dataset_a
 from sae_toolkit.ground_truth.world import World
-from sae_toolkit.metrics.probe import linear_probe
+from sae_toolkit.metrics.probe import linear_probe, probe_features
 
 
 def test_reference_on_dataset_a():
@@ -24,3 +24,16 @@ def test_orthogonal_features_are_read_perfectly():
     )
     scores = linear_probe(SuperpositionSource(world), n_train=1000, n_eval=500)
     assert scores["probe_f1"].value == scores["probe_auroc"].value == 1
+
+
+def test_directions_are_differences_of_means_feature_by_feature():
+    world = dataset_a(0)
+    source = SuperpositionSource(world)
+    found = probe_features(source, n_train=3_000, n_eval=500)
+    stream = source.stream(1024, seed=0, split="train")
+    batches = [next(stream) for _ in range(3)]
+    x = torch.cat([batch.activations for batch in batches])[:3000].double()
+    on = torch.cat([batch.coefficients.to_dense() for batch in batches])[:3000] != 0
+    for feature in (0, 7, 100):
+        expected = x[on[:, feature]].mean(0) - x[~on[:, feature]].mean(0)
+        assert torch.allclose(found.directions[feature], expected, atol=1e-6)

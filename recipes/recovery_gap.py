@@ -25,7 +25,19 @@ from sae_toolkit.ground_truth import (
     random_directions,
     uniform_probabilities,
 )
-from sae_toolkit.metrics import FeatureRecovery, Score, ceilings, evaluate, gaps, recovery_rates, stability_of
+from sae_toolkit.metrics import (
+    FLOOR,
+    FeatureRecovery,
+    FixedDictionary,
+    MatchingPursuit,
+    Score,
+    ceilings,
+    evaluate,
+    gaps,
+    recovery_rates,
+    stability_of,
+)
+from sae_toolkit.metrics.controls import random_directions as control_directions  # never those of the world
 from sae_toolkit.metrics.gap import SPLIT
 from sae_toolkit.report import (
     ControlScore,
@@ -65,10 +77,9 @@ class Config:
 SMOKE = Config(train=TrainConfig(n_samples=100_000, batch_size=256), eval_samples=2_000, n_features=(48, 64),
                support_sizes=(2, 10), map_samples=50_000)  # fmt: skip
 K = 6
-HEADLINES = (
-    Headline(name="activation_f1_dictionary_gap", label="Dictionary gap", question="F1 lost to the learned directions"),
-    Headline(name="activation_f1_amortisation_gap", label="Amortisation gap", question="F1 lost to the encoder"),
-)
+HEADLINES = tuple(
+    Headline(name=f"activation_f1_{part}_gap", label=f"{part.capitalize()} gap", question=f"F1 lost by the {part}")
+    for part in ("dictionary", "amortisation"))  # fmt: skip
 
 
 def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
@@ -108,11 +119,12 @@ def main(config: Config, run: RunFolder) -> Report:
     train(saes, source, config.train, learning={"ReLU": replace(config.train.learning, target_l0=float(K))},
           **run.training())  # fmt: skip
     scores = [row for name, found in evaluate(saes, source, n_samples=n).items() for row in scores_of(name, found)]
-    read = evaluate(ceilings(source.directions, k=K), source, n_samples=n)
+    chance = FixedDictionary(control_directions(256, 64, seed=config.train.seed), coder=MatchingPursuit(K))
+    read = evaluate({FLOOR: chance, **ceilings(source.directions, k=K)}, source, n_samples=n)
     for name, by_score in gaps(saes, source, n_samples=n).items():
-        read[f"{name}, lasso"] = {score: gap.learned.score() for score, gap in by_score.items()}
+        read[f"ceiling/{name}, lasso"] = {score: gap.learned.score() for score, gap in by_score.items()}
         scores += [row for score, gap in by_score.items() for row in scores_of(name, gap.scores(score))]
-    controls = [ControlScore(name=score, sae=name.removeprefix("ceiling/"), score=found[score], role="ceiling")
+    controls = [ControlScore(name=score, sae=name.split("/")[-1], score=found[score], role=name.split("/")[0])
                 for name, found in read.items() for score in SPLIT]  # fmt: skip
     cells = {(k, m): cell(config, config.d, m, k) for k in config.support_sizes for m in config.n_features}
     drawn, (d, m, k) = RecoveryMap.of(config.d, cells), config.dense
@@ -121,15 +133,15 @@ def main(config: Config, run: RunFolder) -> Report:
     scores += [row for name, found in rows.items() for row in scores_of(name, found)]
     packed = packing_panel(config.d, [m for m in config.n_features if m > config.d], seed=config.train.seed)
     figures = [score_bars_panel(scores, controls, names=SPLIT), recovery_map_panel(drawn), packed]
-    described = source.describe() | {"map": f"random directions in {config.d} dimensions"}
     return build_experiment_report(
-        config, run, scores, figures, description=described, headlines=HEADLINES, controls=controls, saes=saes
+        config, run, scores, figures, description=source.describe(), headlines=HEADLINES, controls=controls, saes=saes
     )
 
 
 EXPECTED = (
     *(Expectation(score="activation_f1", sae=name, at_least=value - 0.02, at_most=value + 0.02)
       for name, value in (("true_topk", 0.743), ("true_omp", 0.912), ("true_omp_2k", 0.997))),
+    Expectation(score="activation_f1", sae="random", at_most=0.2),
     Expectation(score="recovered_though_unsolvable", sae="map", at_most=0.0),
     Expectation(score="recovered", sae="map", at_least=3.0),
     Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1.0),
@@ -141,6 +153,7 @@ EXPECTED = (
 SMOKE_EXPECTED = (
     *(Expectation(score="activation_f1", sae=name, at_least=value - 0.02, at_most=value + 0.02)
       for name, value in (("true_topk", 0.743), ("true_omp", 0.912), ("true_omp_2k", 0.997))),
+    Expectation(score="activation_f1", sae="random", at_most=0.2),
     Expectation(score="recovered_though_unsolvable", sae="map", at_most=0.0),
     Expectation(score="unidentifiable", sae="k=20 n=256 d=64", at_least=1.0),
     Expectation(score="explained_variance_amortisation_gap", sae="TopK", at_least=0.05),

@@ -29,11 +29,11 @@ class Config:
     """What the model reads, and which variables are asked about."""
     activations: TransformerSource.Config = TransformerSource.Config(hooks=("blocks.1.hook_resid_post",))
     """Where SAEs read it."""
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[int, ...] = (64, 256)
     """Latents."""
-    k: tuple[int, ...] = (1, 2, 3, 6)
+    k: tuple[int, ...] = (1, 2, 4, 8)
     """Active latents of each token."""
-    train: TrainConfig = TrainConfig(n_samples=1_000_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
+    train: TrainConfig = TrainConfig(n_samples=500_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
     """Budget, learning and the seed of everything."""
     eval_samples: int = 50_000
     """Held-out tokens behind every score."""

@@ -18,6 +18,7 @@ from itertools import product
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents
+from sae_toolkit.ground_truth import VARIABLES
 from sae_toolkit.metrics import (
     LabelSelectivity,
     default_metrics,
@@ -38,9 +39,7 @@ class Config:
 
     model: ModelConfig = ModelConfig(name=None, device="cpu")
     """A folder that `train_known_latents` wrote; name None: the one that is shipped."""
-    documents: KnownLatentsSource.Config = KnownLatentsSource.Config(
-        families=("value", "tone", "topic", "mood", "speaker", "number", "depth", "slot")
-    )
+    documents: KnownLatentsSource.Config = KnownLatentsSource.Config(families=VARIABLES)
     """What the model reads, and which variables count as the truth."""
     activations: TransformerSource.Config = TransformerSource.Config(hooks=("blocks.1.hook_resid_post",))
     """Where SAEs read it."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TrainConfig, train
 from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents, site_of
+from sae_toolkit.ground_truth import VARIABLES
 from sae_toolkit.metrics import (
     ProbeDirection,
     evaluate,
@@ -28,7 +29,6 @@ from sae_toolkit.report import Expectation, Headline, Report, build_report
 from sae_toolkit.run_folder import RunFolder
 
 LEARNING = LearningConfig(learning_rate=3e-2)
-VARIABLES = ("value", "ordinary", "tone", "topic", "mood", "speaker", "number", "depth", "slot")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,8 @@ def make_source(config: Config, run: RunFolder) -> KnownLatentsSource:
 
 def make_saes(config: Config, source: KnownLatentsSource) -> dict[str, AbstractSAE]:
     """One SAE of every sparsity."""
-    size = {"d_in": source.d_in, "d_sae": config.d_sae}
-    return {
-        f"BatchTopK k={k}": BatchTopKSAE(BatchTopKSAE.Config(**size, k=k), seed=config.train.seed) for k in config.k
-    }
+    size, seed = {"d_in": source.d_in, "d_sae": config.d_sae}, config.train.seed
+    return {f"BatchTopK k={k}": BatchTopKSAE(BatchTopKSAE.Config(**size, k=k), seed=seed) for k in config.k}
 
 
 def main(config: Config, run: RunFolder) -> Report:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sae_toolkit import AbstractSAE, LearningConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents
+from sae_toolkit.ground_truth import VARIABLES
 from sae_toolkit.metrics import LogitAttribution, Reconstruction, Sparsity, VariableRecovery, evaluate
 from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, scores_of
 from sae_toolkit.report.variable_curves import variable_curves_panels
@@ -23,17 +24,15 @@ class Config:
 
     model: ModelConfig = ModelConfig(name=None, device="cpu")
     """A folder that `train_known_latents` wrote; name None: the one that is shipped."""
-    documents: KnownLatentsSource.Config = KnownLatentsSource.Config(
-        families=("value", "tone", "topic", "mood", "speaker", "number", "depth", "slot")
-    )
+    documents: KnownLatentsSource.Config = KnownLatentsSource.Config(families=VARIABLES)
     """What the model reads, and which variables are asked about."""
     activations: TransformerSource.Config = TransformerSource.Config(hooks=("blocks.1.hook_resid_post",))
     """Where SAEs read it."""
-    widths: tuple[int, ...] = (64, 128, 256)
+    widths: tuple[int, ...] = (64, 256)
     """Latents."""
-    k: tuple[int, ...] = (1, 2, 3, 6)
+    k: tuple[int, ...] = (1, 2, 4, 8)
     """Active latents of each token."""
-    train: TrainConfig = TrainConfig(n_samples=1_000_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
+    train: TrainConfig = TrainConfig(n_samples=500_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
     """Budget, learning and the seed of everything."""
     eval_samples: int = 50_000
     """Held-out tokens behind every score."""

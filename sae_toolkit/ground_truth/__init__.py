@@ -23,6 +23,7 @@ from .language_documents import as_text as as_text
 from .language_documents import draw_documents as draw_documents
 from .language_documents import read_documents as read_documents
 from .language_documents import write_documents as write_documents
+from .language_features import VARIABLES as VARIABLES
 from .language_features import LanguageFeatures as LanguageFeatures
 from .magnitudes import ConstantMagnitudes as ConstantMagnitudes
 from .magnitudes import ExponentialMagnitudes as ExponentialMagnitudes

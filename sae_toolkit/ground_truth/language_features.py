@@ -23,6 +23,8 @@ topic, mood, speaker: hidden; the coefficient is the posterior where it is above
 number: a verb that agrees is still to come. depth: at least so many open brackets. slot: what kind of word comes next.
 token, previous: the word itself, and the one before it.
 """
+VARIABLES = tuple(family for family in FAMILIES if family not in ("token", "previous"))
+"""All but the words themselves."""
 INFERRED = ("topic", "mood", "speaker")
 """Families of which even a perfect reader has only beliefs."""
 

@@ -6,6 +6,12 @@ raise exactly that word's logit. In the same tables: the untrained transformer w
 anywhere and within tokens, random directions, principal components, neurons, k-means, and what a supervised probe
 reads, variable by variable and layer by layer. "Superposition needed": a random dictionary must stay below .35.
 
+Value F1 over three SAEs .87, .90, .90, attribution .84, .89, .84; random directions .17, k-means .65, principal
+components .18, neurons .07. An SAE on the untrained transformer has .21, exactly what labels shuffled within tokens
+leave it: its latents know the thing, which is the token, and nothing beyond (.00). A ridge probe reads .74 of the same
+place: it is linear, an SAE's choice of latents is not. TopK with two latents stayed below .80 in some seeds, and dead
+latents restarted on badly explained samples made it worse (.69), 2026-11.
+
     sae-toolkit run known_latents_residual --output runs/known
 """
 
@@ -17,6 +23,7 @@ from sae_toolkit.ground_truth import VARIABLES
 from sae_toolkit.metrics import (
     ProbeDirection,
     evaluate,
+    full_metrics,
     neuron_basis,
     over_seeds,
     probe_by_variable,
@@ -97,8 +104,10 @@ def main(config: Config, run: RunFolder) -> Report:
         found = evaluate({f"floor/untrained transformer {name}": sae for name, sae in twins.items()}, blank, **scoring)
         neurons = neuron_basis(train_sample(source, seed=seed), k=config.k[0])
         found |= evaluate({"floor/neuron basis": neurons}, source, **scoring)
-        cosines = evaluate(dict(saes), source, **scoring, metrics=lambda: [ProbeDirection(probed)])
-        ladders.append(with_controls(ladder, found, more=cosines))
+        closer = evaluate(
+            dict(saes), source, **scoring, metrics=lambda: [ProbeDirection(probed), *full_metrics(source)]
+        )
+        ladders.append(with_controls(ladder, found, more=closer))
     layers = replace(config.activations, hooks=(*config.probed, *config.activations.hooks))
     places = load_known_latents(config.model, layers, config.documents)
     probes = {f"ceiling/linear probe at {site}": probe_by_variable(site_of(places, site)) for site in places.sites}

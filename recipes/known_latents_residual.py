@@ -112,8 +112,7 @@ def main(config: Config, run: RunFolder) -> Report:
     places = load_known_latents(config.model, layers, config.documents)
     probes = {f"ceiling/linear probe at {site}": probe_by_variable(site_of(places, site)) for site in places.sites}
     ladder = with_controls(over_seeds(ladders), probes, ceiling=list(probes.values())[-1])
-    report = build_report(config, part, saes, source, ladder)
-    return replace(report, headlines=HEADLINES)
+    return replace(build_report(config, part, saes, source, ladder), headlines=HEADLINES)
 
 
 QUESTIONS = {

@@ -6,7 +6,7 @@ other; of the 64 values that things were set to, the rarer and the commoner half
 
 What it says (one seed, 500,000 samples): values need width and the right L0. With 256 latents their F1 is .47, .57,
 .76, .65 at k = 1, 2, 4, 8, with 64 latents never above .38 while explained variance reaches .99. The rarer half of the
-values is lost first (.70 against .82 at width 256, k=4). Common variables close to the token (number, slot) hardly care.
+values is lost first (.70 against .82 at width 256, k=4). Common ones close to the token (number, slot) hardly care.
 
     sae-toolkit run known_latents_width_and_l0 --output runs/widths
 """

@@ -6,7 +6,7 @@ raise exactly that word's logit. In the same tables: the untrained transformer w
 anywhere and within tokens, random directions, principal components, neurons, k-means, and what a supervised probe
 reads, variable by variable and layer by layer. "Superposition needed": a random dictionary must stay below .35.
 
-Over three seeds (95 % intervals of the mean): value F1 .867 (.846 to .888), attribution .846 (.808 to .884); value F1 of
+Over three seeds (95 % intervals of the mean): value F1 .867 (.846 to .888), attribution .846 (.808 to .884); F1 of
 random directions .17, principal components .18, neurons .07, k-means .66. An SAE on the untrained transformer has .21,
 exactly what labels shuffled within tokens leave it: its latents know the thing, which is the token, and nothing beyond
 (.002; attribution .005). A ridge probe reads .74 at the same place: it is linear, an SAE's choice of latents is not.

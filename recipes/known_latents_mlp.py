@@ -3,6 +3,8 @@
 The same questions as `known_latents_residual`, at the output of the last MLP instead of the residual stream: what an
 MLP adds is not all that is known by then, so the supervised probe is the ceiling to read the scores against.
 
+Replacing this output by its mean costs the model less than 0.05 nats, so "loss recovered" has no answer here.
+
     sae-toolkit run known_latents_mlp --output runs/known_mlp
 """
 

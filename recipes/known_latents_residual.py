@@ -6,6 +6,12 @@ raise exactly that word's logit. In the same tables: the untrained transformer w
 anywhere and within tokens, random directions, principal components, neurons, k-means, and what a supervised probe
 reads, variable by variable and layer by layer. "Superposition needed": a random dictionary must stay below .35.
 
+Over three seeds (95 % intervals of the mean): value F1 .867 (.846 to .888), attribution .846 (.808 to .884); F1 of
+random directions .17, principal components .18, neurons .07, k-means .66. An SAE on the untrained transformer has .21,
+exactly what labels shuffled within tokens leave it: its latents know the thing, which is the token, and nothing beyond
+(.002; attribution .005). A ridge probe reads .74 at the same place: it is linear, an SAE's choice of latents is not.
+TopK with two latents stayed below .80 in some seeds; restarting dead latents made it worse (.69 for .80), 2026-11.
+
     sae-toolkit run known_latents_residual --output runs/known
 """
 
@@ -17,6 +23,7 @@ from sae_toolkit.ground_truth import VARIABLES
 from sae_toolkit.metrics import (
     ProbeDirection,
     evaluate,
+    full_metrics,
     neuron_basis,
     over_seeds,
     probe_by_variable,
@@ -97,14 +104,15 @@ def main(config: Config, run: RunFolder) -> Report:
         found = evaluate({f"floor/untrained transformer {name}": sae for name, sae in twins.items()}, blank, **scoring)
         neurons = neuron_basis(train_sample(source, seed=seed), k=config.k[0])
         found |= evaluate({"floor/neuron basis": neurons}, source, **scoring)
-        cosines = evaluate(dict(saes), source, **scoring, metrics=lambda: [ProbeDirection(probed)])
-        ladders.append(with_controls(ladder, found, more=cosines))
+        closer = evaluate(
+            dict(saes), source, **scoring, metrics=lambda: [ProbeDirection(probed), *full_metrics(source)]
+        )
+        ladders.append(with_controls(ladder, found, more=closer))
     layers = replace(config.activations, hooks=(*config.probed, *config.activations.hooks))
     places = load_known_latents(config.model, layers, config.documents)
     probes = {f"ceiling/linear probe at {site}": probe_by_variable(site_of(places, site)) for site in places.sites}
     ladder = with_controls(over_seeds(ladders), probes, ceiling=list(probes.values())[-1])
-    report = build_report(config, part, saes, source, ladder)
-    return replace(report, headlines=HEADLINES)
+    return replace(build_report(config, part, saes, source, ladder), headlines=HEADLINES)
 
 
 QUESTIONS = {

@@ -4,6 +4,10 @@ TopK SAEs of several widths and sparsities share one pass over the residual stre
 block. Scores are the F1 of each variable's best latents, chosen on one half of the held-out tokens and scored on the
 other; of the 64 values that things were set to, the rarer and the commoner half are also shown apart.
 
+What it says (one seed, 500,000 samples): values need width and the right L0. With 256 latents their F1 is .47, .57,
+.76, .65 at k = 1, 2, 4, 8, with 64 latents never above .38 while explained variance reaches .99. The rarer half of the
+values is lost first (.70 against .82 at width 256, k=4). Common ones close to the token (number, slot) hardly care.
+
     sae-toolkit run known_latents_width_and_l0 --output runs/widths
 """
 
@@ -88,5 +92,10 @@ def main(config: Config, run: RunFolder) -> Report:
     )
 
 
-EXPECTED = (Expectation(score="variable_f1_value", sae="width 256 k=1", at_most=0.9),)
+EXPECTED = (
+    Expectation(score="variable_f1_value", sae="width 256 k=4", at_least=0.6),
+    Expectation(score="variable_f1_value", sae="width 256 k=1", at_most=0.6),
+    Expectation(score="variable_f1_value", sae="width 64 k=4", at_most=0.5),
+    Expectation(score="explained_variance", sae="width 64 k=8", at_least=0.97),
+)
 SMOKE_EXPECTED = (Expectation(score="variable_f1_value", sae="width 192 k=3", at_least=0.05),)

@@ -201,11 +201,11 @@ def with_controls(
     ceiling: Scores | None = None,
     more: Mapping[str, Scores] | None = None,
 ) -> Ladder:
-    """The ladder with more controls, and with `more` scores of its SAEs.
+    """The ladder with more controls, and with those of `more` scores of its SAEs that it does not have.
 
     `ceiling` becomes the ceiling of those of the SAEs' scores that it has, too.
     """
-    saes = {name: {**found, **(more or {}).get(name, {})} for name, found in ladder.saes.items()}
+    saes = {name: {**(more or {}).get(name, {}), **found} for name, found in ladder.saes.items()}
     for name, found in saes.items():
         shared = {key: score for key, score in found.items() if key in (ceiling or {})}
         saes[name] = {**found, **with_reference(shared, None, ceiling)}

@@ -158,11 +158,14 @@ def test_more_controls_scores_and_a_ceiling_join_a_ladder():
 
     ladder = Ladder({"sae": {"a": score(0.5), "b": score(0.6, "b")}}, {"floor/random": {"a": score(0.1)}})
     joined = with_controls(
-        ladder, {"ceiling/probe": {"a": score(0.9)}}, ceiling={"a": score(0.9)}, more={"sae": {"c": score(0.2, "c")}}
+        ladder,
+        {"ceiling/probe": {"a": score(0.9)}},
+        ceiling={"a": score(0.9)},
+        more={"sae": {"c": score(0.2, "c"), "b": score(0.7, "b")}},
     )
     assert joined.saes["sae"]["a"].ceiling == 0.9
     assert joined.saes["sae"]["a"].floor == 0.1
-    assert joined.saes["sae"]["b"].ceiling is None
+    assert joined.saes["sae"]["b"] == ladder.saes["sae"]["b"]
     assert joined.saes["sae"]["c"].value == 0.2
     assert set(joined.controls) == {"floor/random", "ceiling/probe"}
     assert "c" not in ladder.saes["sae"]

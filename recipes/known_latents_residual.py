@@ -24,12 +24,10 @@ from sae_toolkit.metrics import (
     ProbeDirection,
     evaluate,
     full_metrics,
-    neuron_basis,
     over_seeds,
     probe_by_variable,
     probe_features,
     score_with_controls,
-    train_sample,
     with_controls,
 )
 from sae_toolkit.report import Expectation, Headline, Report, build_report
@@ -102,8 +100,6 @@ def main(config: Config, run: RunFolder) -> Report:
         twins = make_saes(seeded, blank)
         train(twins, blank, seeded.train)
         found = evaluate({f"floor/untrained transformer {name}": sae for name, sae in twins.items()}, blank, **scoring)
-        neurons = neuron_basis(train_sample(source, seed=seed), k=config.k[0])
-        found |= evaluate({"floor/neuron basis": neurons}, source, **scoring)
         closer = evaluate(
             dict(saes), source, **scoring, metrics=lambda: [ProbeDirection(probed), *full_metrics(source)]
         )

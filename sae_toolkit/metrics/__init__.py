@@ -33,7 +33,6 @@ from .controls import CEILING as CEILING
 from .controls import FLOOR as FLOOR
 from .controls import FixedDictionary as FixedDictionary
 from .controls import ceilings as ceilings
-from .controls import neuron_basis as neuron_basis
 from .controls import standard_controls as standard_controls
 from .controls import unlearned_dictionaries as unlearned_dictionaries
 from .cross_talk import CrossTalk as CrossTalk

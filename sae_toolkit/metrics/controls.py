@@ -41,7 +41,7 @@ FLOORS = (
 CALIBRATED_AT_ONCE = 1024
 """Rows of the sample, so that pre-activations of a wide SAE stay small."""
 
-CHOSEN_LIKE_AN_SAE = (FLOOR, "floor/pca", "floor/kmeans")
+CHOSEN_LIKE_AN_SAE = (FLOOR, "floor/neurons", "floor/pca", "floor/kmeans")
 """Floors that are also shown with a top-k choice, the kind of encoder an SAE has, beside the stronger pursuit."""
 
 
@@ -77,19 +77,13 @@ def random_directions(w: int, d_in: int, *, seed: int) -> Float[Tensor, "w d_in"
     return directions / length
 
 
-def neuron_basis(sample: Float[Tensor, "batch d_in"], *, k: int) -> FixedDictionary:
-    """The dimensions as they are, with both signs; a sample is told by the k that deviate most from the mean."""
-    directions = torch.eye(sample.shape[1])
-    return FixedDictionary(torch.cat([directions, -directions]), coder=RefittedTopK(k), offset=sample.mean(0))
-
-
 def unlearned_dictionaries(
     sample: Float[Tensor, "batch d_in"], w: int, k: Collection[int], *, seed: int = 0
 ) -> dict[str, AbstractDictionary]:
     """Random directions, data rows, principal components, k-means and neurons, each with top k for every k."""
     floors = floor_directions(sample, w, seed=seed, leave_out=("floor/ica",))
     mean = sample.mean(0)
-    built: dict[str, AbstractDictionary] = {f"neurons k={each}": neuron_basis(sample, k=each) for each in k}
+    built: dict[str, AbstractDictionary] = {}
     for name, rows in floors.items():
         for each in k:
             shown = name.removeprefix("floor/").replace("_", " ")

@@ -5,7 +5,7 @@ import torch
 
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
-from sae_toolkit.metrics.coders import MatchingPursuit
+from sae_toolkit.metrics.coders import MatchingPursuit, RefittedTopK
 from sae_toolkit.metrics.components import ica_directions, kmeans_directions, nmf_directions, pca_directions
 from sae_toolkit.metrics.controls import (
     CEILING,
@@ -15,7 +15,6 @@ from sae_toolkit.metrics.controls import (
     ceilings,
     data_rows,
     floor_directions,
-    neuron_basis,
     random_directions,
     shuffled_rows,
     standard_controls,
@@ -100,7 +99,7 @@ def test_standard_controls_name_floors_and_ceilings(source, sample):
     floors = floor_directions(sample[:2000], 96, seed=0, leave_out=["floor/ica"])
     controls = standard_controls(sae, sample[:2000], k=4, seed=0, floors=floors, directions=source.directions)
     names = {"random", "data_rows", "shuffled_rows", "neurons", "pca", "kmeans", "untrained"}
-    names |= {"random by top-k", "pca by top-k", "kmeans by top-k"}
+    names |= {"random by top-k", "neurons by top-k", "pca by top-k", "kmeans by top-k"}
     coders = {"true_topk", "true_omp", "true_omp_2k", "true_lasso"}
     assert set(controls) == {f"floor/{n}" for n in names} | {f"ceiling/{n}" for n in coders}
     assert FLOOR in controls
@@ -164,7 +163,8 @@ def test_nonnegative_factors_exist_where_no_activation_is_negative(sample):
 
 def test_neurons_tell_a_sample_by_what_deviates_most():
     sample = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0]])  # mean (1, 2, 3)
-    neurons = neuron_basis(sample, k=2)
+    rows = floor_directions(sample, 6, seed=0, leave_out=[name for name in FLOORS if name != "floor/neurons"])
+    neurons = FixedDictionary(rows["floor/neurons"], coder=RefittedTopK(2), offset=sample.mean(0))
     output = neurons.forward(torch.tensor([[4.0, -1.0, 3.5]]))  # deviations 3, -3, 0.5
     assert output.reconstruction.tolist() == [[4.0, -1.0, 3.0]]
     assert output.sparse_latents().to_dense().tolist() == [[3.0, 0, 0, 0, 3.0, 0]]

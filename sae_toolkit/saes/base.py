@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
+from sae_toolkit.saes.selection import Encoder
 from sae_toolkit.saes.sparse_ops import sparse_decode
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
@@ -102,6 +103,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     initial_decoder_norm: ClassVar[float] = 1.0
     """Length of a fresh decoder row."""
 
+    rank_in: torch.dtype | None = None
+    """Precision in which variants that choose latents by rank look for candidates while training; None: that of x.
+    The trainer sets it. Values and gradients are always in full precision, and so is all of inference."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls):
@@ -164,6 +169,14 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
         return self.normaliser.denormalise_difference(self.W_dec)
+
+    def encoder(self) -> Encoder:
+        """The encoder's weights without a graph."""
+        return Encoder(self.W_enc.detach(), self.b_enc.detach(), self.b_dec.detach())
+
+    def ranking_dtype(self, x: Float[Tensor, "batch d_in"]) -> torch.dtype:
+        """The precision in which candidates are looked for now."""
+        return self.rank_in if self.training and self.rank_in is not None else x.dtype
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
         if not given.shape or given.shape[-1] != expected:

@@ -103,9 +103,9 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     initial_decoder_norm: ClassVar[float] = 1.0
     """Length of a fresh decoder row."""
 
-    rank_in: torch.dtype | None = None
-    """Precision in which variants that choose latents by rank look for candidates while training; None: that of x.
-    The trainer sets it. Values and gradients are always in full precision, and so is all of inference."""
+    rank_in: torch.dtype = torch.float32
+    """Precision in which variants that select latents by rank look for candidates in training mode; the trainer sets
+    it. Values and gradients are always in full precision, and so is all of inference."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -176,7 +176,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def ranking_dtype(self, x: Float[Tensor, "batch d_in"]) -> torch.dtype:
         """The precision in which candidates are looked for now."""
-        return self.rank_in if self.training and self.rank_in is not None else x.dtype
+        return torch.bfloat16 if self.training and self.rank_in == torch.bfloat16 else x.dtype
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
         if not given.shape or given.shape[-1] != expected:

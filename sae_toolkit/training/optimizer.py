@@ -3,16 +3,25 @@
 from collections.abc import Iterable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from sae_toolkit.training.learning import LearningConfig
 
 
-def make_optimizer(parameters: Iterable[nn.Parameter], config: LearningConfig) -> torch.optim.Adam:
+class FusedAdam(torch.optim.Adam):
+    """Adam with the two tensors that its fused kernel reads where a gradient scaler has set them."""
+
+    grad_scale: Tensor | None
+    """What gradients are divided by."""
+    found_inf: Tensor | None
+    """1 where the update must not happen."""
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], config: LearningConfig) -> FusedAdam:
     """Fused Adam (one kernel per update) at the peak learning rate."""
     betas = (config.beta1, config.beta2)
-    return torch.optim.Adam(parameters, lr=config.learning_rate, betas=betas, fused=True)
+    return FusedAdam(parameters, lr=config.learning_rate, betas=betas, fused=True)
 
 
 @torch.no_grad()
@@ -22,27 +31,26 @@ def project_decoder_gradient_(W_dec: nn.Parameter) -> None:
     Adam would otherwise accumulate moments for a direction that the renormalisation undoes.
     """
     if W_dec.grad is not None:
-        along = torch.einsum("ld,ld->l", W_dec.grad, W_dec)
+        along = torch.linalg.vecdot(W_dec.grad, W_dec)
         W_dec.grad.addcmul_(along.unsqueeze(1), W_dec, value=-1)
 
 
-def gradient_norm(parameters: Iterable[nn.Parameter]) -> Float[Tensor, ""]:
-    """Euclidean norm of all gradients together."""
-    norms = [parameter.grad.norm() for parameter in parameters if parameter.grad is not None]
-    total: Tensor = torch.stack(norms).norm()
-    return total
+def gradient_norms(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Float[Tensor, ""]]:
+    """Euclidean norm of every gradient, by the name of its parameter."""
+    return {name: parameter.grad.norm() for name, parameter in parameters if parameter.grad is not None}
 
 
-def clip_gradients_(parameters: Iterable[nn.Parameter], norm: Float[Tensor, ""], *, limit: float) -> None:
-    """Scales all gradients so that their norm is at most `limit`.
+def clipped_step_(
+    optimizer: FusedAdam, norm: Float[Tensor, ""], finite: Bool[Tensor, ""], *, limit: float | None
+) -> None:
+    """One update with gradients scaled so that their global norm is at most `limit`; none at all unless `finite`.
 
-    Apart from the norm, unlike in torch's `clip_grad_norm_`: one NaN there turns every gradient into NaN before anybody
-    can say which one it was.
+    The fused kernel divides by `grad_scale` as it reads the gradients, and does nothing where `found_inf` is 1: neither
+    needs a pass of its own over the gradients, and nobody waits for the device.
     """
-    scale = (limit / (norm + 1e-6)).clamp(max=1)
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad.mul_(scale)
+    optimizer.grad_scale = None if limit is None else ((norm + 1e-6) / limit).clamp(min=1)
+    optimizer.found_inf = (~finite).to(norm.dtype)
+    optimizer.step()
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from math import ceil, gcd
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_toolkit.saes.sparse_ops import gathered_dots
@@ -71,8 +71,24 @@ def top_of_batch(x: Float[Tensor, "batch d_in"], encoder: Encoder, *, n: int, ra
 
 def all_above(x: Float[Tensor, "batch d_in"], encoder: Encoder, *, threshold: float) -> SparseRows:
     """All pre-activations above one threshold; a row's selection depends on that row alone."""
-    chunks = pre_acts_by_rows(x, encoder, x.dtype)
-    found = [entries_above(pre_acts, threshold, first) for first, pre_acts in chunks]
+    selected = few_above(x, encoder, threshold=threshold, at_most=1.0)
+    assert selected is not None
+    return selected
+
+
+def few_above(
+    x: Float[Tensor, "batch d_in"], encoder: Encoder, *, threshold: float | Float[Tensor, " d_sae"], at_most: float
+) -> SparseRows | None:
+    """All pre-activations above a threshold (one for all latents, or one for each).
+
+    None as soon as a larger share than `at_most` of some neighbouring rows is above.
+    """
+    found = []
+    for first, pre_acts in pre_acts_by_rows(x, encoder, x.dtype):
+        above = pre_acts > threshold
+        if at_most < 1 and int(above.count_nonzero()) > at_most * above.numel():
+            return None
+        found.append(entries_where(above, pre_acts, first))
     return rows_of_entries(joined(found), x.shape[0], encoder.d_sae)
 
 
@@ -112,7 +128,7 @@ def largest_positive(x: Float[Tensor, "batch d_in"], encoder: Encoder, *, n: int
         bound, found = None, []
         for first, pre_acts in pre_acts_by_rows(x, encoder, rank_in):
             bound = guessed_bound(pre_acts, margin * share) if bound is None else bound
-            found.append(entries_above(pre_acts, bound, first))
+            found.append(entries_where(pre_acts > bound, pre_acts, first))
         entries = joined(found)
         if entries.values.numel() >= n:
             values, best = entries.values.topk(n, sorted=False)
@@ -133,11 +149,12 @@ def guessed_bound(pre_acts: Float[Tensor, "n_rows d_sae"], share: float) -> floa
     return max(0.0, float(sample.topk(rank).values[-1])) if 0 < rank <= sample.numel() else 0.0
 
 
-def entries_above(pre_acts: Float[Tensor, "n_rows d_sae"], bound: float, first_row: int) -> Entries:
-    """All entries above a bound, placed in the matrix of which these rows are a part."""
-    flat = pre_acts.reshape(-1)
-    places = (flat > bound).nonzero().squeeze(1)
-    return Entries(flat[places], places + first_row * pre_acts.shape[1])
+def entries_where(
+    wanted: Bool[Tensor, "n_rows d_sae"], pre_acts: Float[Tensor, "n_rows d_sae"], first_row: int
+) -> Entries:
+    """The wanted entries, placed in the matrix of which these rows are a part."""
+    places = wanted.reshape(-1).nonzero().squeeze(1)
+    return Entries(pre_acts.reshape(-1)[places], places + first_row * pre_acts.shape[1])
 
 
 def joined(parts: list[Entries]) -> Entries:
@@ -167,7 +184,8 @@ def pre_acts_at(
     x: Float[Tensor, "batch d_in"], encoder: Encoder, rows: Int[Tensor, " n"], columns: Int[Tensor, " n"]
 ) -> Float[Tensor, " n"]:
     """Single pre-activations in full precision."""
-    dots = gathered_dots(x - encoder.b_dec, encoder.W_enc.T.contiguous(), rows, columns)
+    vectors, by_column = encoder.W_enc.T.contiguous(), columns.argsort()
+    dots = gathered_dots(x - encoder.b_dec, vectors, rows, columns, order=by_column)
     return dots + encoder.b_enc[columns]
 
 

@@ -1,5 +1,7 @@
 """The hot kernels against the one-line formulas that they stand for, in value and in every gradient."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torch import Tensor
@@ -108,5 +110,6 @@ def test_no_dense_gradient_is_built() -> None:
 def test_gathered_dots_by_hand() -> None:
     left, right = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0, 6.0], [7.0, 8.0]])
     # 1*5 + 2*6 = 17; 3*5 + 4*6 = 39; 3*7 + 4*8 = 53
-    dots = gathered_dots(left, right, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
-    assert dots.tolist() == [17.0, 39.0, 53.0]
+    for order in permutations(range(3)):
+        dots = gathered_dots(left, right, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), order=torch.tensor(order))
+        assert dots.tolist() == [17.0, 39.0, 53.0]

@@ -120,7 +120,8 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
         directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
         self.W_dec = nn.Parameter(directions)
-        self.W_enc = nn.Parameter(directions.T.contiguous())
+        # Column after column in memory, like its gradient, which is gathered latent by latent: nothing is transposed.
+        self.W_enc = nn.Parameter(directions.clone().T)
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)

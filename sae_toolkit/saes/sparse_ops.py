@@ -123,3 +123,12 @@ def gathered_dots(
         left.contiguous(), right, right_rows[order], no_offsets, left_rows[order], SUM_MODE
     )
     return torch.empty_like(dots).scatter_(0, order, dots)
+
+
+def row_dots(left: Float[Tensor, "n d"], right: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+    """left[i] . right[i] without a product of their size in between (`vecdot` makes one: 8 times slower at 75 MB)."""
+    rows = torch.arange(left.shape[0], device=left.device)
+    dots: Tensor = torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        left, right, rows, rows.new_zeros(0), rows, SUM_MODE
+    )
+    return dots

@@ -140,5 +140,12 @@ class Learner:
             keys = {key: kind for key, kind in keys.items() if key == f"adam.{kind}.{name}"}
             if keys:
                 self.optimizer.state[parameter] = {
-                    kind: state[key].to(parameter.device, copy=True) for key, kind in keys.items()
+                    kind: laid_out_like(parameter, state[key]) for key, kind in keys.items()
                 }
+
+
+def laid_out_like(parameter: Tensor, saved: Tensor) -> Tensor:
+    """A copy on the parameter's device; moments in its memory layout, as the fused kernel needs them."""
+    if saved.shape != parameter.shape:  # Adam's step count
+        return saved.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False).copy_(saved)

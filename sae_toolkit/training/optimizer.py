@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from sae_toolkit.saes.sparse_ops import row_dots
 from sae_toolkit.training.learning import LearningConfig
 
 
@@ -31,7 +32,7 @@ def project_decoder_gradient_(W_dec: nn.Parameter) -> None:
     Adam would otherwise accumulate moments for a direction that the renormalisation undoes.
     """
     if W_dec.grad is not None:
-        along = torch.linalg.vecdot(W_dec.grad, W_dec)
+        along = row_dots(W_dec.grad, W_dec)
         W_dec.grad.addcmul_(along.unsqueeze(1), W_dec, value=-1)
 
 

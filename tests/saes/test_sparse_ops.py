@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from toy import gaussian
 
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, selected_pre_acts, sparse_decode
+from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, row_dots, selected_pre_acts, sparse_decode
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 
@@ -113,3 +113,9 @@ def test_gathered_dots_by_hand() -> None:
     for order in permutations(range(3)):
         dots = gathered_dots(left, right, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), order=torch.tensor(order))
         assert dots.tolist() == [17.0, 39.0, 53.0]
+
+
+def test_row_dots_by_hand() -> None:
+    left, right = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0, 6.0], [7.0, 8.0]])
+    assert row_dots(left, right).tolist() == [17.0, 53.0]  # 1*5 + 2*6, 3*7 + 4*8
+    assert row_dots(left.T, right).tolist() == [23.0, 46.0]  # columns as rows: 1*5 + 3*6, 2*7 + 4*8

@@ -13,7 +13,6 @@ from sae_toolkit.seeding import generator_for
 from sae_toolkit.training.dead_latents import DeadLatents, firing_counts, resample_
 from sae_toolkit.training.learning import LearningConfig
 from sae_toolkit.training.optimizer import (
-    clipped_step_,
     gradient_norms,
     make_optimizer,
     normalise_rows_,
@@ -100,7 +99,7 @@ class Learner:
         """One clipped Adam update at the scheduled learning rate, none if not finite; then the unit-norm constraint."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        clipped_step_(self.optimizer, result.gradient_norm, result.finite, limit=self.config.clip_norm)
+        self.optimizer.clipped_step_(result.gradient_norm, result.finite, limit=self.config.clip_norm)
         if self.sae.unit_norm_decoder:
             normalise_rows_(self.sae.W_dec.data)
 

@@ -5,18 +5,58 @@ from collections.abc import Iterable
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+from torch.optim.adam import adam
 
 from sae_toolkit.saes.sparse_ops import row_dots
 from sae_toolkit.training.learning import LearningConfig
 
 
 class FusedAdam(torch.optim.Adam):
-    """Adam with the two tensors that its fused kernel reads where a gradient scaler has set them."""
+    """Adam whose one pass over weights, gradients and moments also clips, and skips what is not finite."""
 
-    grad_scale: Tensor | None
-    """What gradients are divided by."""
-    found_inf: Tensor | None
-    """1 where the update must not happen."""
+    @torch.no_grad()
+    def clipped_step_(self, norm: Float[Tensor, ""], finite: Bool[Tensor, ""], *, limit: float | None) -> None:
+        """One update with gradients scaled so that their global norm is at most `limit`; none at all unless `finite`.
+
+        The fused kernel divides by `grad_scale` as it reads the gradients, and does nothing where `found_inf` is 1:
+        neither needs a pass of its own over the gradients, and nobody waits for the device.
+        """
+        scale = None if limit is None else ((norm + 1e-6) / limit).clamp(min=1)
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            states = [self.state_of(parameter) for parameter in parameters]
+            adam(
+                [rowwise(parameter, parameter) for parameter in parameters],
+                [rowwise(parameter.grad, parameter) for parameter in parameters],
+                [rowwise(state["exp_avg"], p) for state, p in zip(states, parameters, strict=True)],
+                [rowwise(state["exp_avg_sq"], p) for state, p in zip(states, parameters, strict=True)],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                grad_scale=scale,
+                found_inf=(~finite).to(norm.dtype),
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+    def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Step count and moments, at zero where this is the first update."""
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state
+
+
+def rowwise(tensor: Tensor, parameter: nn.Parameter) -> Tensor:
+    """The tensor as the kernel wants it, row after row in memory; it copies others, which W_enc would be."""
+    return tensor if parameter.is_contiguous() else tensor.mT
 
 
 def make_optimizer(parameters: Iterable[nn.Parameter], config: LearningConfig) -> FusedAdam:
@@ -39,19 +79,6 @@ def project_decoder_gradient_(W_dec: nn.Parameter) -> None:
 def gradient_norms(parameters: Iterable[tuple[str, nn.Parameter]]) -> dict[str, Float[Tensor, ""]]:
     """Euclidean norm of every gradient, by the name of its parameter."""
     return {name: parameter.grad.norm() for name, parameter in parameters if parameter.grad is not None}
-
-
-def clipped_step_(
-    optimizer: FusedAdam, norm: Float[Tensor, ""], finite: Bool[Tensor, ""], *, limit: float | None
-) -> None:
-    """One update with gradients scaled so that their global norm is at most `limit`; none at all unless `finite`.
-
-    The fused kernel divides by `grad_scale` as it reads the gradients, and does nothing where `found_inf` is 1: neither
-    needs a pass of its own over the gradients, and nobody waits for the device.
-    """
-    optimizer.grad_scale = None if limit is None else ((norm + 1e-6) / limit).clamp(min=1)
-    optimizer.found_inf = (~finite).to(norm.dtype)
-    optimizer.step()
 
 
 @torch.no_grad()

@@ -8,7 +8,6 @@ from toy import gaussian
 from sae_toolkit import LearningConfig
 from sae_toolkit.training.optimizer import (
     FusedAdam,
-    clipped_step_,
     gradient_norms,
     make_optimizer,
     normalise_rows_,
@@ -43,6 +42,7 @@ def test_adam_takes_its_settings() -> None:
 def parameters_and_optimizer() -> tuple[dict[str, nn.Parameter], FusedAdam]:
     named = {
         "matrix": nn.Parameter(gaussian(4, 3)),
+        "by columns": nn.Parameter(gaussian(3, 4).T),
         "vector": nn.Parameter(gaussian(5)),
         "idle": nn.Parameter(gaussian(1)),
     }
@@ -54,15 +54,15 @@ def test_a_clipped_step_is_one_after_torch_has_clipped(limit: float | None) -> N
     """Two steps, so that the moments count too; "idle" has no gradient."""
     (ours, our_optimizer), (theirs, their_optimizer) = parameters_and_optimizer(), parameters_and_optimizer()
     for step in range(2):
-        for i, name in enumerate(("matrix", "vector")):
+        for i, name in enumerate(("matrix", "by columns", "vector")):
             ours[name].grad, theirs[name].grad = (gaussian(*ours[name].shape, seed=10 * step + i) for _ in "ab")
         norms = gradient_norms(ours.items())
         norm = torch.stack(list(norms.values())).norm()
-        clipped_step_(our_optimizer, norm, torch.tensor(True), limit=limit)
+        our_optimizer.clipped_step_(norm, torch.tensor(True), limit=limit)
         clipped_norm = nn.utils.clip_grad_norm_(theirs.values(), limit or 1e9)
         their_optimizer.step()
         torch.testing.assert_close(norm, clipped_norm)
-        assert norms.keys() == {"matrix", "vector"}
+        assert norms.keys() == {"matrix", "by columns", "vector"}
         for name, parameter in ours.items():
             torch.testing.assert_close(parameter, theirs[name])
 
@@ -71,12 +71,12 @@ def test_a_step_that_is_not_finite_changes_nothing() -> None:
     named, optimizer = parameters_and_optimizer()
     for parameter in named.values():
         parameter.grad = torch.ones_like(parameter)
-    clipped_step_(optimizer, torch.tensor(1.0), torch.tensor(True), limit=1.0)
+    optimizer.clipped_step_(torch.tensor(1.0), torch.tensor(True), limit=1.0)
     before = [parameter.detach().clone() for parameter in named.values()]
     moments = [{key: value.clone() for key, value in optimizer.state[p].items()} for p in named.values()]
     for parameter in named.values():
         parameter.grad = torch.full_like(parameter, float("nan"))
-    clipped_step_(optimizer, torch.tensor(float("nan")), torch.tensor(False), limit=1.0)
+    optimizer.clipped_step_(torch.tensor(float("nan")), torch.tensor(False), limit=1.0)
     for parameter, old, old_state in zip(named.values(), before, moments, strict=True):
         assert torch.equal(parameter, old)
         assert all(torch.equal(optimizer.state[parameter][key], value) for key, value in old_state.items())

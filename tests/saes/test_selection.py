@@ -30,6 +30,7 @@ def kept_of_batch(pre_acts: Tensor, n: int) -> Tensor:
 @pytest.fixture(params=[1, 7 * 50, 2**21], ids=["row by row", "seven rows", "at once"])
 def chunk_elements(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setitem(selection.CHUNK_ELEMENTS, "cpu", request.param)
+    monkeypatch.setattr(selection, "CHUNK_ROWS", 1)
     return int(request.param)
 
 

@@ -43,6 +43,8 @@ def mse_and_auxk(
 ) -> dict[str, Float[Tensor, ""]]:
     """The loss terms of such an SAE: mean squared error in normalised units, and weighted AuxK."""
     error = sae.normalised_error(x, output)
+    if config.aux_coefficient == 0:
+        return {"mse": error.square().mean(), "auxk": error.new_zeros(())}
     auxk = auxk_loss(sae, x, error, signals.dead, config.k_aux)
     return {"mse": error.square().mean(), "auxk": config.aux_coefficient * auxk}
 
@@ -64,9 +66,14 @@ def auxk_loss(
         return error.new_zeros(())
     target = error.detach()
     centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
-    pre_acts = centred @ sae.W_enc[:, dead_ids] + sae.b_enc[dead_ids]
-    if k_aux < dead_ids.numel():
-        chosen = pre_acts.topk(k_aux, dim=-1, sorted=False)
-        pre_acts = torch.zeros_like(pre_acts).scatter(-1, chosen.indices, chosen.values)
-    modelled = pre_acts.relu() @ sae.W_dec[dead_ids]
+    pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
+    modelled = largest_positive(pre_acts, k_aux) @ sae.W_dec.index_select(0, dead_ids)
     return (target - modelled).square().sum() / target.square().sum().clamp_min(torch.finfo(target.dtype).tiny)
+
+
+def largest_positive(pre_acts: Float[Tensor, "batch n_dead"], k: int) -> Float[Tensor, "batch n_dead"]:
+    """ReLU of the k largest of each row, 0 elsewhere; ranked only where some row has more than k that are positive."""
+    if k >= pre_acts.shape[1] or int((pre_acts > 0).sum(1).max()) <= k:
+        return pre_acts.relu()
+    dropped = pre_acts.detach().topk(pre_acts.shape[1] - k, dim=1, largest=False, sorted=False).indices
+    return pre_acts.relu().scatter(1, dropped, 0.0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from sae_toolkit.config import to_json
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
+from sae_toolkit.saes.selection import Encoder
 from sae_toolkit.saes.sparse_ops import sparse_decode
 from sae_toolkit.saes.weights_hash import weights_sha256
 from sae_toolkit.seeding import generator_for
@@ -108,6 +109,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     initial_decoder_norm: ClassVar[float] = 1.0
     """Length of a fresh decoder row."""
 
+    rank_in: torch.dtype = torch.float32
+    """Precision in which variants that select latents by rank look for candidates in training mode; the trainer sets
+    it. Values and gradients are always in full precision, and so is all of inference."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls):
@@ -121,7 +126,8 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
         directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
         self.W_dec = nn.Parameter(directions)
-        self.W_enc = nn.Parameter(directions.T.contiguous())
+        # Column after column in memory, like its gradient, which is gathered latent by latent: nothing is transposed.
+        self.W_enc = nn.Parameter(directions.clone().T)
         self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)
@@ -173,6 +179,14 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__, "config": to_json(self.config), "weights": weights_sha256(self)}
+
+    def encoder(self) -> Encoder:
+        """The encoder's weights without a graph."""
+        return Encoder(self.W_enc.detach(), self.b_enc.detach(), self.b_dec.detach())
+
+    def ranking_dtype(self, x: Float[Tensor, "batch d_in"]) -> torch.dtype:
+        """The precision in which candidates are looked for now."""
+        return torch.bfloat16 if self.training and self.rank_in == torch.bfloat16 else x.dtype
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
         if not given.shape or given.shape[-1] != expected:

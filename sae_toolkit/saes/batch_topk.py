@@ -7,6 +7,7 @@ batches, which fires too much for small k; here the threshold is the quantile th
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import isnan
 
 import torch
 from jaxtyping import Float
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
-from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+from sae_toolkit.saes.selection import all_above, largest_positive, top_of_batch
+from sae_toolkit.saes.sparse_ops import with_encoder_gradient
+from sae_toolkit.sparse_rows import SparseRows
 
 ALWAYS_KEPT = 65_536
 """Largest activations kept per calibration batch even where 2 k per sample are fewer: small batches are exact."""
@@ -37,24 +39,22 @@ class BatchTopKSAE(AbstractSAE):
         self.register_buffer("threshold", torch.tensor(float("nan")))
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        selection = self.batch_selection(pre_acts) if self.training else self.threshold_selection(pre_acts)
-        return selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
+        if self.training:
+            n = self.config.k * x.shape[0]
+            selected = top_of_batch(x.detach(), self.encoder(), n=n, rank_in=self.ranking_dtype(x))
+        else:
+            selected = all_above(x.detach(), self.encoder(), threshold=self.calibrated_threshold())
+        return with_encoder_gradient(selected, x, self.W_enc, self.b_enc, self.b_dec)
 
-    def batch_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
-        """The batch * k largest positive activations (fewer where fewer are positive)."""
-        flat = pre_acts.reshape(-1)
-        chosen = flat.topk(self.config.k * pre_acts.shape[0], sorted=False).indices
-        places = chosen[flat[chosen] > 0].sort().values
-        return selection_at(pre_acts, places)
-
-    def threshold_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
-        if torch.isnan(self.threshold):
+    def calibrated_threshold(self) -> float:
+        """What an activation must exceed at inference."""
+        threshold = float(self.threshold)
+        if isnan(threshold):
             raise ValueError(
                 "BatchTopKSAE: encoding in eval mode needs a threshold, but none has been calibrated. Train it with "
                 "`train`, or call `calibrate_` on batches of raw activations first."
             )
-        return selection_at(pre_acts, (pre_acts.reshape(-1) > self.threshold).nonzero().squeeze(1))
+        return threshold
 
     @torch.no_grad()
     def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
@@ -62,11 +62,10 @@ class BatchTopKSAE(AbstractSAE):
         kept: list[Tensor] = []
         n_samples = 0
         for x in batches:
-            pre_acts = dense_pre_acts(self.normaliser.normalise(x), self.W_enc, self.b_enc, self.b_dec)
             n_samples += x.shape[0]
-            candidates = min(max(2 * self.config.k * x.shape[0], ALWAYS_KEPT), pre_acts.numel())
-            largest = pre_acts.reshape(-1).topk(candidates, sorted=False).values
-            kept.append(largest[largest > 0])
+            candidates = max(2 * self.config.k * x.shape[0], ALWAYS_KEPT)
+            normalised = self.normaliser.normalise(x)
+            kept.append(largest_positive(normalised, self.encoder(), n=candidates, rank_in=normalised.dtype).values)
         if n_samples == 0:
             raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
         values = torch.cat(kept)
@@ -83,10 +82,3 @@ class BatchTopKSAE(AbstractSAE):
         self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
         return mse_and_auxk(self, self.config, x, output, signals)
-
-
-def selection_at(pre_acts: Float[Tensor, "batch d_sae"], places: Tensor) -> SparseRows:
-    """Sparse rows of the entries at ascending flat positions."""
-    n_rows, n_columns = pre_acts.shape
-    counts = torch.bincount(places // n_columns, minlength=n_rows)
-    return SparseRows(pre_acts.reshape(-1)[places], places % n_columns, offsets_of_counts(counts), (n_rows, n_columns))

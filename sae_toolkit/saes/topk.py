@@ -7,7 +7,8 @@ from torch import Tensor
 
 from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
+from sae_toolkit.saes.selection import top_of_rows
+from sae_toolkit.saes.sparse_ops import with_encoder_gradient
 from sae_toolkit.sparse_rows import SparseRows
 
 
@@ -21,11 +22,9 @@ class TopKSAE(AbstractSAE):
     config: Config
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        top = pre_acts.topk(self.config.k, dim=-1, sorted=False)
-        selection = SparseRows.from_topk(top.values, top.indices, self.d_sae)
-        chosen = selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
-        return SparseRows(chosen.values.relu(), chosen.indices, chosen.offsets, chosen.shape)
+        selected = top_of_rows(x.detach(), self.encoder(), k=self.config.k, rank_in=self.ranking_dtype(x))
+        chosen = with_encoder_gradient(selected, x, self.W_enc, self.b_enc, self.b_dec)
+        return chosen.with_values(chosen.values.relu())
 
     def loss_terms(
         self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals

@@ -31,14 +31,14 @@ class DeadLatents:
         self.samples_since_fired[latents] = 0
 
 
-def fired_latents(output: SAEOutput) -> Bool[Tensor, " d_sae"]:
-    """Latents with a nonzero activation somewhere in the batch; a selected value of zero is no firing."""
+def firing_counts(output: SAEOutput) -> Int[Tensor, " d_sae"]:
+    """In how many samples of the batch each latent is active; a selected value of zero is no firing."""
     acts = output.latent_acts
     if not isinstance(acts, SparseRows):
-        return (acts.detach() != 0).any(0)
+        return (acts.detach() != 0).sum(0)
     # A sum, not boolean indexing: that would have a data-dependent size and wait for the GPU.
-    counts = torch.zeros(acts.n_columns, device=acts.indices.device)
-    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).float()) > 0
+    counts = torch.zeros(acts.n_columns, dtype=torch.int64, device=acts.indices.device)
+    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).long())
 
 
 @torch.no_grad()

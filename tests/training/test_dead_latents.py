@@ -8,7 +8,7 @@ from sae_toolkit import AbstractSAE, LearningConfig, ReluSAE, TopKSAE, TrainConf
 from sae_toolkit.saes.base import SAEOutput
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
-from sae_toolkit.training.dead_latents import DeadLatents, fired_latents, resample_
+from sae_toolkit.training.dead_latents import DeadLatents, firing_counts, resample_
 from sae_toolkit.training.optimizer import make_optimizer
 
 DEAD = torch.tensor([2, 3, 11])
@@ -35,9 +35,9 @@ def test_a_restarted_latent_gets_a_full_window() -> None:
 
 
 def test_a_selected_zero_is_no_firing() -> None:
-    latents = SparseRows(torch.tensor([0.0, 1.5, 0.0]), torch.tensor([0, 1, 2]), torch.tensor([0, 2, 3]), (2, 4))
-    assert fired_latents(SAEOutput(torch.zeros(2, 3), latents)).tolist() == [False, True, False, False]
-    assert fired_latents(SAEOutput(torch.zeros(2, 3), latents.to_dense())).tolist() == [False, True, False, False]
+    latents = SparseRows(torch.tensor([0.0, 1.5, 0.0, -1]), torch.tensor([0, 1, 2, 1]), torch.tensor([0, 2, 4]), (2, 4))
+    assert firing_counts(SAEOutput(torch.zeros(2, 3), latents)).tolist() == [0, 2, 0, 0]
+    assert firing_counts(SAEOutput(torch.zeros(2, 3), latents.to_dense())).tolist() == [0, 2, 0, 0]
 
 
 def stepped(variant: type[AbstractSAE]) -> tuple[AbstractSAE, torch.optim.Optimizer]:

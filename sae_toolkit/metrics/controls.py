@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 from sae_toolkit.metrics.components import ica_directions, kmeans_directions, pca_directions
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
+from sae_toolkit.saes.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 from sae_toolkit.seeding import generator_for
 
 FLOOR = "floor/random"
@@ -140,12 +140,6 @@ def standard_controls(
     if directions is not None:
         controls |= ceilings(directions, k=k, bias=bias, lasso_penalty=lasso_penalty)
     return controls
-
-
-def with_pursuit(sae: AbstractSAE, *, k: int) -> FixedDictionary:
-    """The SAE's own dictionary, its encoder replaced by non-negative pursuit: what the encoder leaves on the table."""
-    offset = sae.normaliser.denormalise(sae.b_dec).detach().cpu()
-    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=MatchingPursuit(k), offset=offset)
 
 
 def ceilings(

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
+from sae_toolkit.saes.auxiliary import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
@@ -21,12 +21,15 @@ ALWAYS_KEPT = 65_536
 """Largest activations kept per calibration batch even where 2 k per sample are fewer: small batches are exact."""
 
 
-class BatchTopKSAE(AbstractSAE):
-    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold."""
+class BatchwiseTopK(AbstractSAE):
+    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold.
+
+    What BatchTopK SAEs with different losses share; no variant by itself.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SelectingConfig):
-        """Choices of a BatchTopK SAE."""
+        """Choices of an SAE that selects the batch * k largest latents of a batch."""
 
     config: Config
     threshold: Tensor
@@ -44,15 +47,15 @@ class BatchTopKSAE(AbstractSAE):
     def batch_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
         """The batch * k largest positive activations (fewer where fewer are positive)."""
         flat = pre_acts.reshape(-1)
-        chosen = flat.topk(self.config.k * pre_acts.shape[0], sorted=False).indices
+        chosen = flat.topk(current_k(self, self.config) * pre_acts.shape[0], sorted=False).indices
         places = chosen[flat[chosen] > 0].sort().values
         return selection_at(pre_acts, places)
 
     def threshold_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
         if torch.isnan(self.threshold):
             raise ValueError(
-                "BatchTopKSAE: encoding in eval mode needs a threshold, but none has been calibrated. Train it with "
-                "`train`, or call `calibrate_` on batches of raw activations first."
+                f"{type(self).__name__}: encoding in eval mode needs a threshold, but none has been calibrated. Train "
+                "it with `train`, or call `calibrate_` on batches of raw activations first."
             )
         return selection_at(pre_acts, (pre_acts.reshape(-1) > self.threshold).nonzero().squeeze(1))
 
@@ -68,7 +71,9 @@ class BatchTopKSAE(AbstractSAE):
             largest = pre_acts.reshape(-1).topk(candidates, sorted=False).values
             kept.append(largest[largest > 0])
         if n_samples == 0:
-            raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
+            raise ValueError(
+                f"{type(self).__name__}.calibrate_: no samples given; pass at least one batch of activations."
+            )
         values = torch.cat(kept)
         wanted = self.config.k * n_samples
         if values.numel() <= wanted:
@@ -79,10 +84,23 @@ class BatchTopKSAE(AbstractSAE):
         middle = (last_kept + first_dropped) / 2
         self.threshold.copy_(torch.where(middle < last_kept, middle, first_dropped))
 
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
+
+
+class BatchTopKSAE(BatchwiseTopK):
+    """BatchTopK selection, loss = mean squared error."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BatchwiseTopK.Config):
+        """Choices of a BatchTopK SAE."""
+
+    config: Config
+
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        return mse_and_auxk(self, self.config, x, output, signals)
+        return {"mse": self.normalised_error(x, output).square().mean()}
 
 
 def selection_at(pre_acts: Float[Tensor, "batch d_sae"], places: Tensor) -> SparseRows:

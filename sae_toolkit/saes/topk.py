@@ -5,29 +5,46 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
+from sae_toolkit.saes.auxiliary import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows
 
 
-class TopKSAE(AbstractSAE):
-    """z = ReLU(TopK((x - b_dec) W_enc + b_enc)), x_hat = z W_dec + b_dec, loss = mean squared error + AuxK."""
+class RowwiseTopK(AbstractSAE):
+    """z = ReLU(TopK((x - b_dec) W_enc + b_enc)): what TopK SAEs with different losses share. No variant by itself."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SelectingConfig):
-        """Choices of a TopK SAE."""
+        """Choices of an SAE that selects the k largest latents of each sample."""
 
     config: Config
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
+        return self.largest(x, current_k(self, self.config))
+
+    def largest(self, x: Float[Tensor, "batch d_in"], k: int) -> SparseRows:
+        """The k largest pre-activations of each normalised sample; the negative ones among them as 0."""
         pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        top = pre_acts.topk(self.config.k, dim=-1, sorted=False)
+        top = pre_acts.topk(k, dim=-1, sorted=False)
         selection = SparseRows.from_topk(top.values, top.indices, self.d_sae)
         chosen = selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
         return SparseRows(chosen.values.relu(), chosen.indices, chosen.offsets, chosen.shape)
 
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
+
+
+class TopKSAE(RowwiseTopK):
+    """z = ReLU(TopK((x - b_dec) W_enc + b_enc)), x_hat = z W_dec + b_dec, loss = mean squared error."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(RowwiseTopK.Config):
+        """Choices of a TopK SAE."""
+
+    config: Config
+
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        return mse_and_auxk(self, self.config, x, output, signals)
+        return {"mse": self.normalised_error(x, output).square().mean()}

@@ -65,21 +65,15 @@ def resample_(
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     live = ~dead
     length = sae.W_enc.norm(dim=0)[live].mean() if bool(live.any()) else sae.W_enc.new_ones(())
-    sae.W_dec[latents] = directions
-    sae.W_enc[:, latents] = RESAMPLED_ENCODER_SCALE * length * directions.T
-    sae.b_enc[latents] = 0.0
+    sae.restart_(latents, directions, encoder_length=RESAMPLED_ENCODER_SCALE * length)
     forget_moments_(sae, optimizer, latents)
     return latents
 
 
 def forget_moments_(sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]) -> None:
     """Sets Adam's running moments of the given latents to zero."""
-    for name in ("exp_avg", "exp_avg_sq"):
-        for parameter, columns in ((sae.W_dec, False), (sae.W_enc, True), (sae.b_enc, False)):
-            moments = optimizer.state.get(parameter, {}).get(name)
-            if moments is None:
-                continue
-            if columns:
-                moments[:, latents] = 0.0
-            else:
-                moments[latents] = 0.0
+    for name, axis in sae.latent_axes.items():
+        state = optimizer.state.get(sae.get_parameter(name), {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if moment in state:
+                state[moment].index_fill_(axis, latents, 0.0)

@@ -19,6 +19,7 @@ from sae_toolkit.training.optimizer import (
     normalise_rows_,
     project_decoder_gradient_,
 )
+from sae_toolkit.training.revival import revival_terms
 from sae_toolkit.training.schedules import learning_rate_factor
 from sae_toolkit.training.sparsity_control import SparsityControl
 
@@ -48,7 +49,7 @@ class Learner:
                 f"Set its own sparsity (such as k), or leave target_l0 at None."
             )
         self.sae, self.config, self.n_steps, self.seed = sae, config, n_steps, seed
-        device = sae.W_enc.device
+        device = sae.W_dec.device
         self.optimizer = make_optimizer(sae.parameters(), config)
         dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
@@ -62,9 +63,10 @@ class Learner:
         `before_update` sees loss and gradients while the weights are still those of the step before, and may raise.
         """
         self.sae.train()
+        self.sae.progress = step / self.n_steps
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
-        terms = self.sae.loss_terms(x, output, signals)
+        terms = self.sae.loss_terms(x, output, signals) | revival_terms(self.sae, x, output, signals.dead, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.sae.unit_norm_decoder:

@@ -107,7 +107,7 @@ class TrainingRun:
         on_device: dict[torch.device, Tensor] = {}
         results = {}
         for name, learner in self.learners.items():
-            device = learner.sae.W_enc.device
+            device = learner.sae.W_dec.device
             if device not in on_device:
                 on_device[device] = batch.activations.to(device, torch.float32)
                 refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.last_good)
@@ -125,7 +125,7 @@ class TrainingRun:
 
     def calibrate_(self) -> None:
         for name, sae in self.saes.items():
-            device, columns = sae.W_enc.device, self.columns[name]
+            device, columns = sae.W_dec.device, self.columns[name]
             sae.calibrate_(x[:, columns].to(device) for x in self.samples("calibration"))
 
     def save(self, checkpoints: CheckpointKeeper) -> str:

@@ -74,6 +74,7 @@ def train(
                 run.save(checkpoints)
     run.calibrate_()
     for sae in named.values():
+        sae.progress = 1.0
         sae.eval()
     if checkpoints:
         run.save(checkpoints)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
+from sae_toolkit.saes.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 
 
 @pytest.fixture

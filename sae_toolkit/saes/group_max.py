@@ -45,10 +45,11 @@ class GroupMaxSAE(AbstractSAE):
 
 def group_winners(pre_acts: Float[Tensor, "batch d_sae"], k: int) -> Int[Tensor, "batch k"]:
     """The column of the largest entry in each of k groups of neighbours."""
-    size, n_larger = divmod(pre_acts.shape[1], k)
+    batch, d_sae = pre_acts.shape
+    size, n_larger = divmod(d_sae, k)
     start = n_larger * (size + 1)
-    firsts = pre_acts[:, :start].reshape(-1, n_larger, size + 1)
-    lasts = pre_acts[:, start:].reshape(-1, k - n_larger, size)
+    firsts = pre_acts[:, :start].reshape(batch, n_larger, size + 1)
+    lasts = pre_acts[:, start:].reshape(batch, k - n_larger, size)
     columns = torch.arange(k, device=pre_acts.device)
     offsets = columns * size + columns.clamp_max(n_larger)
     inside = [part.argmax(-1) for part in (firsts, lasts) if part.shape[1] > 0]

@@ -13,9 +13,9 @@ LP_OFFSET = 0.01
 
 
 def sizes(latents: Float[Tensor, "*batch d_sae"], W_dec: Float[Tensor, "d_sae d_in"]) -> Float[Tensor, "*batch d_sae"]:
-    """|z_i| ||W_dec_i||: the length of each latent's contribution."""
+    """z_i ||W_dec_i||: the length of each latent's contribution, for z >= 0 (an absolute value has no slope at 0)."""
     lengths: Tensor = W_dec.norm(dim=1)
-    return latents.abs() * lengths
+    return latents * lengths
 
 
 def l1_penalty(sizes: Float[Tensor, "*batch d_sae"]) -> Float[Tensor, ""]:

@@ -10,6 +10,11 @@ from sae_toolkit.sparse_rows import SparseRows
 RESAMPLED_ENCODER_SCALE = 0.2
 """Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix)."""
 
+TOLERATED_SHARE = 0.05
+"""Share of dead latents at the end of a run above which the run says so."""
+SHORTEST_WINDOW = 1000
+"""Samples of silence below which nothing is said: most features are rarer than that window is long."""
+
 
 class DeadLatents:
     """Counts, per latent, the samples since it last fired; the counters stay on the device."""
@@ -25,6 +30,18 @@ class DeadLatents:
     def mask(self) -> Bool[Tensor, " d_sae"]:
         """Latents that have been silent for at least `dead_after_samples` samples."""
         return self.samples_since_fired >= self.dead_after_samples
+
+    def shortfall(self) -> str | None:
+        """What to say when more than 5 % of the latents are dead; None where all is well."""
+        window = max(self.dead_after_samples, SHORTEST_WINDOW)
+        share = float((self.samples_since_fired >= window).double().mean())
+        if share <= TOLERATED_SHARE:
+            return None
+        return (
+            f"{share:.0%} of its latents are dead at the end (not active in the last {window:,} samples). "
+            f"Raise the learning rate or train longer; if features are rarer than that, raise dead_after_samples; or "
+            f"revive with resample_every_samples."
+        )
 
     def restart(self, latents: Int[Tensor, " n_restarted"]) -> None:
         """Restarted latents get a full window before they count as dead again."""

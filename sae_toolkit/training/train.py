@@ -79,8 +79,9 @@ def train(
     if checkpoints:
         run.save(checkpoints)
     for name, learner in run.learners.items():  # said last: where warnings are errors, the run is already kept
-        if shortfall := learner.control.shortfall():
-            warnings.warn(f"SAE {name!r}: {shortfall}", stacklevel=2)
+        for complaint in (learner.control.shortfall(), learner.dead.shortfall()):
+            if complaint:
+                warnings.warn(f"SAE {name!r}: {complaint}", stacklevel=2)
     seconds = time.perf_counter() - started
     return TrainResult(named, run.step, run.step * config.batch_size, seconds, run.excluded)
 

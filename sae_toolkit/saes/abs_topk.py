@@ -5,6 +5,7 @@ axis. There is no ReLU.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -23,6 +24,7 @@ class AbsTopKSAE(AbstractSAE):
         """Choices of an AbsTopK SAE."""
 
     config: Config
+    restarted_encoder_scale: ClassVar[float] = 1.0
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
         pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()

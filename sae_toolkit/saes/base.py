@@ -107,6 +107,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     tied_encoder: ClassVar[bool] = False
     """Whether activations are read with the decoder: then there is no W_enc and no b_enc of its own to learn."""
 
+    restarted_encoder_scale: ClassVar[float] = 0.2
+    """Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix). Where latents
+    compete by rank it must be 1: a short column is never selected, and its latent dies again."""
+
     latent_axes: ClassVar[Mapping[str, int]] = {"W_dec": 0, "W_enc": 1, "b_enc": 0}
     """Parameters that hold something for each latent, and the axis along which latents are counted."""
 

@@ -7,6 +7,7 @@ batches, which fires too much for small k; here the threshold is the quantile th
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -32,6 +33,7 @@ class BatchwiseTopK(AbstractSAE):
         """Choices of an SAE that selects the batch * k largest latents of a batch."""
 
     config: Config
+    restarted_encoder_scale: ClassVar[float] = 1.0
     threshold: Tensor
     """Scalar fp32 buffer; NaN until calibrated."""
 

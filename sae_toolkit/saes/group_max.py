@@ -4,6 +4,7 @@ A TopK whose selection is k independent maxima: cheaper than a top-k, and no gro
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +27,7 @@ class GroupMaxSAE(AbstractSAE):
         """Choices of a GroupMax SAE."""
 
     config: Config
+    restarted_encoder_scale: ClassVar[float] = 1.0
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
         pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()

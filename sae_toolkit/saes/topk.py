@@ -1,6 +1,7 @@
 """TopK SAE (Gao et al. 2024, "Scaling and evaluating sparse autoencoders", arXiv 2406.04093, sections 2.3-2.4)."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,6 +20,7 @@ class RowwiseTopK(AbstractSAE):
         """Choices of an SAE that selects the k largest latents of each sample."""
 
     config: Config
+    restarted_encoder_scale: ClassVar[float] = 1.0
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
         return self.largest(x, current_k(self, self.config))

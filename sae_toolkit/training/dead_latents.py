@@ -7,9 +7,6 @@ from torch import Tensor
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
-RESAMPLED_ENCODER_SCALE = 0.2
-"""Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix)."""
-
 TOLERATED_SHARE = 0.05
 """Share of dead latents at the end of a run above which the run says so."""
 SHORTEST_WINDOW = 1000
@@ -69,7 +66,7 @@ def resample_(
     """Restarts dead latents on samples drawn with probability proportional to their squared loss.
 
     Bricken et al. 2023 (appendix "Neuron resampling"): decoder row = the sample's direction, encoder column the same at
-    0.2 of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
+    a share of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
     """
     error = sae.normalised_error(x, sae(x))
     weights = error.square().sum(1).square()
@@ -82,7 +79,7 @@ def resample_(
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     live = ~dead
     length = sae.W_enc.norm(dim=0)[live].mean() if bool(live.any()) else sae.W_enc.new_ones(())
-    sae.restart_(latents, directions, encoder_length=RESAMPLED_ENCODER_SCALE * length)
+    sae.restart_(latents, directions, encoder_length=sae.restarted_encoder_scale * length)
     forget_moments_(sae, optimizer, latents)
     return latents
 

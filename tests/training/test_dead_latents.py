@@ -76,8 +76,9 @@ def test_exactly_the_moments_of_restarted_latents_are_zero(variant: type[Abstrac
         assert optimizer.state[sae.b_dec][moment].all()
 
 
-def test_a_restarted_latent_points_at_a_badly_reconstructed_sample() -> None:
-    sae, optimizer = stepped(TopKSAE)
+@pytest.mark.parametrize(("variant", "scale"), [(TopKSAE, 1.0), (ReluSAE, 0.2)])
+def test_a_restarted_latent_points_at_a_badly_reconstructed_sample(variant: type[AbstractSAE], scale: float) -> None:
+    sae, optimizer = stepped(variant)
     x = toy_batch(64)
     resample_(sae, optimizer, x, MASK, generator_for(0, "test"))
     centred = sae.normaliser.normalise(x) - sae.b_dec
@@ -85,7 +86,7 @@ def test_a_restarted_latent_points_at_a_badly_reconstructed_sample() -> None:
     torch.testing.assert_close(cosines.max(0).values, torch.ones(3))
     torch.testing.assert_close(sae.W_dec[DEAD].norm(dim=1), torch.ones(3))
     live_length = sae.W_enc.norm(dim=0)[~MASK].mean()
-    torch.testing.assert_close(sae.W_enc.norm(dim=0)[DEAD], (0.2 * live_length).expand(3))
+    torch.testing.assert_close(sae.W_enc.norm(dim=0)[DEAD], (scale * live_length).expand(3))
 
 
 def test_no_more_latents_restart_than_there_are_samples() -> None:

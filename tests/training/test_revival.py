@@ -100,7 +100,7 @@ def share_of_dead(variant: type[AbstractSAE], way: str) -> float:
         sae.W_enc[:, ::2] *= 0.02
         sae.b_enc[::2] -= 0.5
     learning = LearningConfig(learning_rate=0.01, dead_after_samples=2000, **WAYS[way])
-    train(sae, source, TrainConfig(n_samples=80_000, batch_size=400, preparation_samples=1000, learning=learning))
+    train(sae, source, TrainConfig(n_samples=160_000, batch_size=400, preparation_samples=1000, learning=learning))
     x = next(source.stream(4000, seed=0, split="eval")).activations
     with torch.no_grad():
         return float((sae.train().encode(x) == 0).all(0).float().mean())

@@ -5,6 +5,13 @@ from scipy.optimize import nnls
 from sae_toolkit.saes.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 
 
+@pytest.fixture(scope="module")
+def features():
+    """256 unit vectors in 64 dimensions."""
+    rows = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
 @pytest.fixture
 def problem(features):
     """200 samples of 4 features out of 256 with coefficients in [.5, 1.5]."""

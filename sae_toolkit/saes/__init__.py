@@ -13,6 +13,7 @@ from .coders import MatchingPursuit as MatchingPursuit
 from .coders import NonnegativeLasso as NonnegativeLasso
 from .coders import NonnegativeLeastSquares as NonnegativeLeastSquares
 from .coders import RefittedTopK as RefittedTopK
+from .dense import DenseSAE as DenseSAE
 from .gated import GatedSAE as GatedSAE
 from .group_max import GroupMaxSAE as GroupMaxSAE
 from .jumprelu import JumpReluSAE as JumpReluSAE
@@ -27,4 +28,5 @@ from .p_annealing import LpSAE as LpSAE
 from .relu import ReluSAE as ReluSAE
 from .relu_tanh import TanhReluSAE as TanhReluSAE
 from .sparse_inference import SparseInference as SparseInference
+from .tied import TiedSAE as TiedSAE
 from .topk import TopKSAE as TopKSAE

@@ -40,6 +40,7 @@ def test_latents_are_in_the_units_of_the_sae() -> None:
     torch.testing.assert_close(SparseInference(sae, LinearTopK(1)).encode(x), expected)
 
 
+@torch.no_grad()
 def test_least_squares_is_scipy_s() -> None:
     """On normalised activations around b_dec; the dictionary is overcomplete, so the residual is compared."""
     sae, x = working_sae(TopKSAE, normaliser="per_dimension").double(), toy_batch(6).double()

@@ -1,7 +1,8 @@
-"""AuxK: dead latents learn to model what the live ones leave over.
+"""What variants that select by rank share (k and its annealing), and the AuxK loss that revives dead latents.
 
-Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093), section 2.4 and appendix A.2: the loss
-||e - e_hat||^2 with e = x - x_hat and e_hat the reconstruction from the k_aux largest dead latents.
+AuxK: dead latents learn to model what the live ones leave over. Gao et al. 2024, "Scaling and evaluating sparse
+autoencoders" (arXiv 2406.04093), section 2.4 and appendix A.2: the loss ||e - e_hat||^2 with e = x - x_hat and e_hat
+the reconstruction from the k_aux largest dead latents.
 """
 
 from dataclasses import dataclass
@@ -10,43 +11,50 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput
+
+FIRING_SHARE = 0.02
+"""Share of samples on which AuxK lets a dead latent act that a bias keeps below 0 everywhere."""
+
+ANNEALED_SHARE = 0.5
+"""Share of the run, at its start, over which k moves from `initial_k` to `k`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelectingConfig(AbstractSAE.Config):
-    """Choices of an SAE that selects latents by rank and revives dead ones by AuxK."""
+    """Choices of an SAE that selects latents by rank."""
 
     k: int
     """Latents selected per sample (on average, where the selection is batch-wide)."""
-    aux_coefficient: float = 1 / 32
-    """Weight of the AuxK loss relative to the reconstruction loss; 0 switches it off."""
-    k_aux: int = 512
-    """Dead latents that model the residual of one sample, at most."""
+    initial_k: int | None = None
+    """k at the start of training, from where it moves linearly to `k` over the first half of the run. None: `k`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.k <= self.d_sae:
             raise ValueError(f"k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE.")
-        if not self.aux_coefficient >= 0:
-            raise ValueError(f"aux_coefficient={self.aux_coefficient} given, but it must not be negative.")
-        if self.k_aux < 1:
-            raise ValueError(f"k_aux={self.k_aux} given, but it must be at least 1; aux_coefficient=0 turns AuxK off.")
+        if self.initial_k is not None and not 1 <= self.initial_k <= self.d_sae:
+            raise ValueError(
+                f"initial_k={self.initial_k} asked, but d_sae={self.d_sae}. Choose 1 <= initial_k <= d_sae, or None."
+            )
 
 
-def mse_and_auxk(
-    sae: AbstractSAE,
-    config: SelectingConfig,
-    x: Float[Tensor, "batch d_in"],
-    output: SAEOutput,
-    signals: TrainingSignals,
-) -> dict[str, Float[Tensor, ""]]:
-    """The loss terms of such an SAE: mean squared error in normalised units, and weighted AuxK."""
-    error = sae.normalised_error(x, output)
-    if config.aux_coefficient == 0:
-        return {"mse": error.square().mean(), "auxk": error.new_zeros(())}
-    auxk = auxk_loss(sae, x, error, signals.dead, config.k_aux)
-    return {"mse": error.square().mean(), "auxk": config.aux_coefficient * auxk}
+def current_k(sae: AbstractSAE, config: SelectingConfig) -> int:
+    """Latents to select per sample now: `k` at inference, and on the way from `initial_k` in training mode."""
+    if not sae.training or config.initial_k is None:
+        return config.k
+    return config.k + round((config.initial_k - config.k) * max(0.0, 1 - sae.progress / ANNEALED_SHARE))
+
+
+def smallest_selected(output: SAEOutput, d_sae: int) -> Float[Tensor, " d_sae"]:
+    """The mean over samples of the smallest active latent: what a latent selected by rank has to exceed."""
+    acts = output.sparse_latents()
+    rows = torch.full((acts.n_rows,), torch.inf, dtype=acts.values.dtype, device=acts.values.device)
+    active = torch.where(acts.values.detach() != 0, acts.values.detach().abs(), torch.inf)
+    smallest = rows.scatter_reduce(0, acts.rows, active, "amin")
+    found = torch.isfinite(smallest)
+    mean = torch.where(found, smallest, 0.0).sum() / found.sum().clamp_min(1)
+    return mean.expand(d_sae)
 
 
 def auxk_loss(
@@ -67,8 +75,10 @@ def auxk_loss(
     target = error.detach()
     centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
     pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
-    modelled = largest_positive(pre_acts, k_aux) @ sae.W_dec.index_select(0, dead_ids)
-    return (target - modelled).square().sum() / target.square().sum().clamp_min(torch.finfo(target.dtype).tiny)
+    modelled = largest_positive(pre_acts + bias_to_fire(pre_acts.detach()), k_aux) @ sae.W_dec.index_select(0, dead_ids)
+    size = target.square().sum()
+    missed = (target - modelled).square().sum() * (size > 0)  # nothing is left to model where the error is exactly 0
+    return missed / size.clamp_min(torch.finfo(target.dtype).tiny)
 
 
 def largest_positive(pre_acts: Float[Tensor, "batch n_dead"], k: int) -> Float[Tensor, "batch n_dead"]:
@@ -77,3 +87,10 @@ def largest_positive(pre_acts: Float[Tensor, "batch n_dead"], k: int) -> Float[T
         return pre_acts.relu()
     dropped = pre_acts.detach().topk(pre_acts.shape[1] - k, dim=1, largest=False, sorted=False).indices
     return pre_acts.relu().scatter(1, dropped, 0.0)
+
+
+def bias_to_fire(pre_acts: Float[Tensor, "batch n_dead"]) -> Float[Tensor, " n_dead"]:
+    """What the bias of each latent lacks to be positive on one sample in fifty; 0 where it is already."""
+    n_positive = max(1, round(FIRING_SHARE * pre_acts.shape[0]))
+    last_below = pre_acts.kthvalue(max(1, pre_acts.shape[0] - n_positive), dim=0).values
+    return (-last_below).clamp_min(0)

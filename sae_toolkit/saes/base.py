@@ -2,12 +2,12 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae_toolkit.config import to_json
@@ -31,6 +31,8 @@ class SAEOutput(NamedTuple):
     """In the units of the raw activations."""
     latent_acts: Float[Tensor, "*batch d_sae"] | SparseRows
     """Dense, or sparse where the variant selects few latents."""
+    pre_acts: Float[Tensor, "*batch d_sae"] | None = None
+    """What `latent_acts` were computed from; kept in training mode by variants whose loss needs it."""
 
     def dense_latents(self) -> Float[Tensor, "*batch d_sae"]:
         return dense_latents(self.latent_acts)
@@ -113,6 +115,22 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     """Precision in which variants that select latents by rank look for candidates in training mode; the trainer sets
     it. Values and gradients are always in full precision, and so is all of inference."""
 
+    tied_encoder: ClassVar[bool] = False
+    """Whether activations are read with the decoder: then there is no W_enc and no b_enc of its own to learn."""
+
+    restarted_encoder_scale: ClassVar[float] = 0.2
+    """Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix). Where latents
+    compete by rank it must be 1: a short column is never selected, and its latent dies again."""
+
+    latent_axes: ClassVar[Mapping[str, int]] = {"W_dec": 0, "W_enc": 1, "b_enc": 0}
+    """Parameters that hold something for each latent, and the axis along which latents are counted."""
+
+    progress: float = 1.0
+    """Share of the run that is done, set by the trainer before each step; for whatever is annealed in training mode.
+
+    Inference never depends on it. It is not saved: a resumed run sets it from its step.
+    """
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls):
@@ -126,9 +144,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
         directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
         self.W_dec = nn.Parameter(directions)
-        # Column after column in memory, like its gradient, which is gathered latent by latent: nothing is transposed.
-        self.W_enc = nn.Parameter(directions.clone().T)
-        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
+        if not self.tied_encoder:
+            # Column after column in memory, like its gradient, which is gathered latent by latent.
+            self.W_enc = nn.Parameter(directions.clone().T)
+            self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)
 
@@ -146,18 +165,35 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         """Sets what inference needs beyond trained weights, from raw activations. Most variants need nothing."""
         del batches
 
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        """What a latent's pre-activation has to exceed in order to fire; `output` is that of the current batch."""
+        del output
+        return torch.zeros_like(self.b_enc)
+
+    @torch.no_grad()
+    def restart_(
+        self, latents: Int[Tensor, " n"], directions: Float[Tensor, "n d_in"], *, encoder_length: Float[Tensor, ""]
+    ) -> None:
+        """Gives latents new unit directions, in normalised units; what else belongs to them starts anew."""
+        self.W_dec[latents] = directions
+        self.W_enc[:, latents] = encoder_length * directions.T
+        self.b_enc[latents] = 0.0
+
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense latent activations of raw activations."""
         return dense_latents(self.forward_latents(x))
 
     def forward_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"] | SparseRows:
         """Latent activations in the variant's own form, dense or sparse."""
-        self.check_width(x, self.d_in, "activations")
-        flat = self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_enc.dtype))
-        latents = self.encode_latents(flat)
+        latents = self.encode_latents(self.normalised_rows(x))
         if isinstance(latents, SparseRows):
             return latents.reshape_batch(x.shape[:-1])
         return latents.reshape(*x.shape[:-1], self.d_sae)
+
+    def normalised_rows(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "n d_in"]:
+        """Raw activations, checked, flattened and normalised."""
+        self.check_width(x, self.d_in, "activations")
+        return self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_dec.dtype))
 
     def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
         """Raw activations from latents in either form."""

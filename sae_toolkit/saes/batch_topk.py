@@ -8,12 +8,13 @@ batches, which fires too much for small k; here the threshold is the quantile th
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isnan
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
+from sae_toolkit.saes.auxiliary import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.selection import all_above, largest_positive, top_of_batch
 from sae_toolkit.saes.sparse_ops import with_encoder_gradient
@@ -23,14 +24,18 @@ ALWAYS_KEPT = 65_536
 """Largest activations kept per calibration batch even where 2 k per sample are fewer: small batches are exact."""
 
 
-class BatchTopKSAE(AbstractSAE):
-    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold."""
+class BatchwiseTopK(AbstractSAE):
+    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold.
+
+    What BatchTopK SAEs with different losses share; no variant by itself.
+    """
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SelectingConfig):
-        """Choices of a BatchTopK SAE."""
+        """Choices of an SAE that selects the batch * k largest latents of a batch."""
 
     config: Config
+    restarted_encoder_scale: ClassVar[float] = 1.0
     threshold: Tensor
     """Scalar fp32 buffer; NaN until calibrated."""
 
@@ -40,7 +45,7 @@ class BatchTopKSAE(AbstractSAE):
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
         if self.training:
-            n = self.config.k * x.shape[0]
+            n = current_k(self, self.config) * x.shape[0]
             selected = top_of_batch(x.detach(), self.encoder(), n=n, rank_in=self.ranking_dtype(x))
         else:
             selected = all_above(x.detach(), self.encoder(), threshold=self.calibrated_threshold())
@@ -51,8 +56,8 @@ class BatchTopKSAE(AbstractSAE):
         threshold = float(self.threshold)
         if isnan(threshold):
             raise ValueError(
-                "BatchTopKSAE: encoding in eval mode needs a threshold, but none has been calibrated. Train it with "
-                "`train`, or call `calibrate_` on batches of raw activations first."
+                f"{type(self).__name__}: encoding in eval mode needs a threshold, but none has been calibrated. Train "
+                "it with `train`, or call `calibrate_` on batches of raw activations first."
             )
         return threshold
 
@@ -67,7 +72,9 @@ class BatchTopKSAE(AbstractSAE):
             normalised = self.normaliser.normalise(x)
             kept.append(largest_positive(normalised, self.encoder(), n=candidates, rank_in=normalised.dtype).values)
         if n_samples == 0:
-            raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
+            raise ValueError(
+                f"{type(self).__name__}.calibrate_: no samples given; pass at least one batch of activations."
+            )
         values = torch.cat(kept)
         wanted = self.config.k * n_samples
         if values.numel() <= wanted:
@@ -78,7 +85,20 @@ class BatchTopKSAE(AbstractSAE):
         middle = (last_kept + first_dropped) / 2
         self.threshold.copy_(torch.where(middle < last_kept, middle, first_dropped))
 
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
+
+
+class BatchTopKSAE(BatchwiseTopK):
+    """BatchTopK selection, loss = mean squared error."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(BatchwiseTopK.Config):
+        """Choices of a BatchTopK SAE."""
+
+    config: Config
+
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        return mse_and_auxk(self, self.config, x, output, signals)
+        return {"mse": self.normalised_error(x, output).square().mean()}

@@ -18,6 +18,7 @@ from sae_toolkit.training.optimizer import (
     normalise_rows_,
     project_decoder_gradient_,
 )
+from sae_toolkit.training.revival import revival_terms
 from sae_toolkit.training.schedules import learning_rate_factor
 from sae_toolkit.training.sparsity_control import SparsityControl
 
@@ -61,7 +62,7 @@ class Learner:
             )
         self.sae, self.config, self.n_steps, self.seed = sae, config, n_steps, seed
         sae.rank_in = getattr(torch, config.rank_in)
-        device = sae.W_enc.device
+        device = sae.W_dec.device
         self.optimizer = make_optimizer(sae.parameters(), config)
         dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
@@ -76,9 +77,10 @@ class Learner:
         weights stay as they are where a loss term or gradient is not finite, whether or not anybody looks.
         """
         self.sae.train()
+        self.sae.progress = step / self.n_steps
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
-        terms = self.sae.loss_terms(x, output, signals)
+        terms = self.sae.loss_terms(x, output, signals) | revival_terms(self.sae, x, output, signals.dead, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.sae.unit_norm_decoder:

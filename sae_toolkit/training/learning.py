@@ -26,6 +26,10 @@ class LearningConfig:
     dead_after_samples: int | None = None
     """A latent that has not fired for this many samples counts as dead. None: 1/400 of the run's samples,
     because a latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
+    auxk_coefficient: float = 1 / 32
+    """Weight of the AuxK loss, which lets dead latents model what the live ones leave over. 0: off."""
+    dead_pre_act_coefficient: float = 0.0
+    """Weight of the loss that pushes dead latents towards firing, whatever they would stand for. 0: off."""
     resample_every_samples: int | None = None
     """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
     target_l0: float | None = None
@@ -41,6 +45,9 @@ class LearningConfig:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given; use a positive value or None.")
         if self.rank_in not in ("float32", "bfloat16"):
             raise ValueError(f"LearningConfig: rank_in={self.rank_in!r} given; choose float32 or bfloat16.")
+        for name in ("auxk_coefficient", "dead_pre_act_coefficient"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must not be negative.")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1).")

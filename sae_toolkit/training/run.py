@@ -107,7 +107,7 @@ class TrainingRun:
         on_device: dict[torch.device, Tensor] = {}
         results = {}
         for name, learner in self.learners.items():
-            device = learner.sae.W_enc.device
+            device = learner.sae.W_dec.device
             if device not in on_device:
                 on_device[device] = batch.activations.to(device, torch.float32)
                 if self.guard.delay_on(device) == 0:
@@ -122,7 +122,7 @@ class TrainingRun:
         """Makes the SAEs ready for use as they are, once it is certain that all steps so far were finite."""
         self.guard.settle()
         for name, sae in self.saes.items():
-            device, columns = sae.W_enc.device, self.columns[name]
+            device, columns = sae.W_dec.device, self.columns[name]
             sae.calibrate_(x[:, columns].to(device) for x in self.samples("calibration"))
 
     def save(self, checkpoints: CheckpointKeeper) -> str:

@@ -4,6 +4,12 @@ Explained variance, loss recovered, dead latents and purity on tokens are what o
 BatchTopK SAEs of several widths, sparsities and learning rates, and dictionaries that nobody trained, are scored with
 them and with the truth: how well the best latents detect the language's values and all its variables.
 
+What it says: (1) The loss recovered with the SAE spliced in orders SAEs almost as the truth does (rank correlation with
+value F1 .93, interval .79 to .98, over 24 SAEs). (2) Explained variance is a weaker guide (.70, .38 to .90): a
+BatchTopK SAE with 64 latents explains 96 % and detects values with F1 .20, a TopK SAE of less than 95 % with .45.
+(3) How pure latents are on tokens says nothing about it (-.17, -.69 to .31), and few dead latents only tell bad training
+from good (-.56). Numbers of one seed, each dictionary scored on 40,000 tokens.
+
     sae-toolkit run known_latents_calibration --output runs/calibration
 """
 
@@ -46,9 +52,9 @@ class Config:
     """A low and a good one: SAEs differ in how well they were trained, too."""
     train: TrainConfig = TrainConfig(n_samples=300_000, batch_size=512)
     """Budget, and the seed of everything; the learning rates are those above."""
-    eval_samples: int = 50_000
+    eval_samples: int = 40_000
     """Held-out tokens behind every score."""
-    loss_tokens: int = 4_096
+    loss_tokens: int = 2_000
     """Held-out tokens on which the model runs with each dictionary spliced in."""
 
 
@@ -108,5 +114,9 @@ def main(config: Config, run: RunFolder) -> Report:
     )
 
 
-EXPECTED = (Expectation(score="variable_f1_value_by_explained_variance", sae="SAEs", at_least=-1.0, at_most=1.0),)
+EXPECTED = (
+    Expectation(score="variable_f1_value_by_ce_recovered_mean", sae="SAEs", at_least=0.7),
+    Expectation(score="variable_f1_value_by_explained_variance", sae="SAEs", at_least=0.3, at_most=0.95),
+    Expectation(score="variable_f1_value_by_purity_token", sae="SAEs", at_most=0.5),
+)
 SMOKE_EXPECTED = (Expectation(score="explained_variance", sae="TopK 96 k=4 lr=0.03", at_least=0.8),)

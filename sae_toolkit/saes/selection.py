@@ -90,11 +90,7 @@ def few_above(
 
     None as soon as a larger share than `at_most` of some neighbouring rows is above.
     """
-    if (
-        at_most < 1
-        and x.shape[0] > PROBE_ROWS
-        and few_above(x[:PROBE_ROWS], encoder, threshold=threshold, at_most=at_most) is None
-    ):
+    if at_most < 1 and share_above(x[:PROBE_ROWS], encoder, threshold) > at_most:
         return None
     found = []
     for first, pre_acts in pre_acts_by_rows(x, encoder, x.dtype):
@@ -103,6 +99,12 @@ def few_above(
             return None
         found.append(entries_where(above, pre_acts, first))
     return rows_of_entries(joined(found), x.shape[0], encoder.d_sae)
+
+
+def share_above(x: Float[Tensor, "batch d_in"], encoder: Encoder, threshold: float | Float[Tensor, " d_sae"]) -> float:
+    """Which share of all pre-activations is above a threshold."""
+    counts = [int((pre_acts > threshold).count_nonzero()) for _, pre_acts in pre_acts_by_rows(x, encoder, x.dtype)]
+    return sum(counts) / max(1, x.shape[0] * encoder.d_sae)
 
 
 def top_per_row(

@@ -13,7 +13,6 @@ from .coders import MatchingPursuit as MatchingPursuit
 from .coders import NonnegativeLasso as NonnegativeLasso
 from .coders import NonnegativeLeastSquares as NonnegativeLeastSquares
 from .coders import RefittedTopK as RefittedTopK
-from .dense import DenseSAE as DenseSAE
 from .gated import GatedSAE as GatedSAE
 from .group_max import GroupMaxSAE as GroupMaxSAE
 from .jumprelu import JumpReluSAE as JumpReluSAE
@@ -28,6 +27,5 @@ from .p_annealing import LpSAE as LpSAE
 from .relu import ReluSAE as ReluSAE
 from .relu_tanh import TanhReluSAE as TanhReluSAE
 from .sparse_inference import SparseInference as SparseInference
-from .tied import TiedSAE as TiedSAE
 from .topk import TopKSAE as TopKSAE
 from .weights_hash import weights_sha256 as weights_sha256

@@ -3,7 +3,7 @@
 A dense step needs five products of the size of the dictionary. Where few latents are active, only the encoder's own is
 needed: `latents_above` gives `SparseRows` then, which cost as much as TopK latents to decode and differentiate. While
 many are active (at the start of training) dense products are faster, and it gives a dense tensor; the numbers are the
-same. `each_latent` and `weighted_sums` take either form, so a variant is written once. For a ReLU the bound is 0; for a
+same. The other functions take either form, so a variant is written once. For a ReLU or a gate the bound is 0; for a
 JumpReLU it is the threshold less half the window in which the threshold learns, and `each_latent` applies the jump.
 """
 
@@ -46,15 +46,38 @@ def each_latent(
 ) -> Float[Tensor, "*batch d_sae"] | SparseRows:
     """function(activation, parameter of its latent, ...) wherever a latent is not 0; what is 0 stays 0."""
     if isinstance(latents, SparseRows):
+        return each_value(latents, function, *parameters)
+    return torch.where(latents != 0, function(latents, *parameters), 0.0)
+
+
+def each_value(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows,
+    function: Callable[..., Tensor],
+    *parameters: Float[Tensor, " d_sae"],
+) -> Float[Tensor, "*batch d_sae"] | SparseRows:
+    """The same for a function that leaves 0 at 0; its slope there counts (a latent may be just below its threshold)."""
+    if isinstance(latents, SparseRows):
         own = [parameter[latents.indices] for parameter in parameters]
         return latents.with_values(function(latents.values, *own))
-    return torch.where(latents != 0, function(latents, *parameters), 0.0)
+    return function(latents, *parameters)
 
 
 def weighted_sums(
     latents: Float[Tensor, "*batch d_sae"] | SparseRows, weights: Float[Tensor, " d_sae"]
 ) -> Float[Tensor, "*batch"]:
     """sum_i z_i * weights_i of each sample, such as an L1 penalty weighted by decoder norms."""
+    return decode_either(latents, weights.unsqueeze(1)).squeeze(-1)
+
+
+def mean_total(latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, ""]:
+    """mean_b sum_i z_i."""
     if isinstance(latents, SparseRows):
-        return sparse_decode(latents, weights.unsqueeze(1)).squeeze(-1)
-    return latents @ weights
+        return latents.values.sum() / latents.n_rows
+    return latents.sum(-1).mean()
+
+
+def decode_either(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows, W_dec: Float[Tensor, "d_sae d"]
+) -> Float[Tensor, "*batch d"]:
+    """z @ W_dec."""
+    return sparse_decode(latents, W_dec) if isinstance(latents, SparseRows) else latents @ W_dec

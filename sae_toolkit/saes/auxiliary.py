@@ -1,60 +1,17 @@
-"""What variants that select by rank share (k and its annealing), and the AuxK loss that revives dead latents.
+"""AuxK: dead latents learn to model what the live ones leave over.
 
-AuxK: dead latents learn to model what the live ones leave over. Gao et al. 2024, "Scaling and evaluating sparse
-autoencoders" (arXiv 2406.04093), section 2.4 and appendix A.2: the loss ||e - e_hat||^2 with e = x - x_hat and e_hat
-the reconstruction from the k_aux largest dead latents.
+Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093), section 2.4 and appendix A.2: the loss
+||e - e_hat||^2 with e = x - x_hat and e_hat the reconstruction from the k_aux largest dead latents.
 """
-
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput
+from sae_toolkit.saes.base import AbstractSAE
 
 FIRING_SHARE = 0.02
 """Share of samples on which AuxK lets a dead latent act that a bias keeps below 0 everywhere."""
-
-ANNEALED_SHARE = 0.5
-"""Share of the run, at its start, over which k moves from `initial_k` to `k`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectingConfig(AbstractSAE.Config):
-    """Choices of an SAE that selects latents by rank."""
-
-    k: int
-    """Latents selected per sample (on average, where the selection is batch-wide)."""
-    initial_k: int | None = None
-    """k at the start of training, from where it moves linearly to `k` over the first half of the run. None: `k`."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.k <= self.d_sae:
-            raise ValueError(f"k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE.")
-        if self.initial_k is not None and not 1 <= self.initial_k <= self.d_sae:
-            raise ValueError(
-                f"initial_k={self.initial_k} asked, but d_sae={self.d_sae}. Choose 1 <= initial_k <= d_sae, or None."
-            )
-
-
-def current_k(sae: AbstractSAE, config: SelectingConfig) -> int:
-    """Latents to select per sample now: `k` at inference, and on the way from `initial_k` in training mode."""
-    if not sae.training or config.initial_k is None:
-        return config.k
-    return config.k + round((config.initial_k - config.k) * max(0.0, 1 - sae.progress / ANNEALED_SHARE))
-
-
-def smallest_selected(output: SAEOutput, d_sae: int) -> Float[Tensor, " d_sae"]:
-    """The mean over samples of the smallest active latent: what a latent selected by rank has to exceed."""
-    acts = output.sparse_latents()
-    rows = torch.full((acts.n_rows,), torch.inf, dtype=acts.values.dtype, device=acts.values.device)
-    active = torch.where(acts.values.detach() != 0, acts.values.detach().abs(), torch.inf)
-    smallest = rows.scatter_reduce(0, acts.rows, active, "amin")
-    found = torch.isfinite(smallest)
-    mean = torch.where(found, smallest, 0.0).sum() / found.sum().clamp_min(1)
-    return mean.expand(d_sae)
 
 
 def auxk_loss(

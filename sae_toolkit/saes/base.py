@@ -2,7 +2,7 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae_toolkit.config import to_json
+from sae_toolkit.saes.active_latents import decode_either
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
 from sae_toolkit.saes.selection import Encoder
-from sae_toolkit.saes.sparse_ops import sparse_decode
 from sae_toolkit.saes.weights_hash import weights_sha256
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
@@ -31,8 +31,8 @@ class SAEOutput(NamedTuple):
     """In the units of the raw activations."""
     latent_acts: Float[Tensor, "*batch d_sae"] | SparseRows
     """Dense, or sparse where the variant selects few latents."""
-    pre_acts: Float[Tensor, "*batch d_sae"] | None = None
-    """What `latent_acts` were computed from; kept in training mode by variants whose loss needs it."""
+    pre_acts: Float[Tensor, "*batch d_sae"] | SparseRows | None = None
+    """The pre-activations that a loss asks for, kept in training mode; 0, or not stored, where it needs none."""
 
     def dense_latents(self) -> Float[Tensor, "*batch d_sae"]:
         return dense_latents(self.latent_acts)
@@ -45,6 +45,13 @@ class SAEOutput(NamedTuple):
 def dense_latents(latents: Latents) -> Tensor:
     """Either form of latents as one dense `[*batch d_sae]` tensor."""
     return latents.to_dense() if isinstance(latents, SparseRows) else latents
+
+
+def with_batch(latents: Latents, batch: Sequence[int]) -> Latents:
+    """Rows of latents in either form under other leading dimensions."""
+    if isinstance(latents, SparseRows):
+        return latents.reshape_batch(batch)
+    return latents.reshape(*batch, latents.shape[-1])
 
 
 class TrainingSignals(NamedTuple):
@@ -116,7 +123,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     it. Values and gradients are always in full precision, and so is all of inference."""
 
     tied_encoder: ClassVar[bool] = False
-    """Whether activations are read with the decoder: then there is no W_enc and no b_enc of its own to learn."""
+    """Whether activations are read with the decoder: then W_enc and b_enc are no parameters, but properties of it."""
 
     restarted_encoder_scale: ClassVar[float] = 0.2
     """Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix). Where latents
@@ -176,8 +183,9 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     ) -> None:
         """Gives latents new unit directions, in normalised units; what else belongs to them starts anew."""
         self.W_dec[latents] = directions
-        self.W_enc[:, latents] = encoder_length * directions.T
-        self.b_enc[latents] = 0.0
+        if not self.tied_encoder:
+            self.W_enc[:, latents] = encoder_length * directions.T
+            self.b_enc[latents] = 0.0
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense latent activations of raw activations."""
@@ -185,10 +193,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def forward_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"] | SparseRows:
         """Latent activations in the variant's own form, dense or sparse."""
-        latents = self.encode_latents(self.normalised_rows(x))
-        if isinstance(latents, SparseRows):
-            return latents.reshape_batch(x.shape[:-1])
-        return latents.reshape(*x.shape[:-1], self.d_sae)
+        return with_batch(self.encode_latents(self.normalised_rows(x)), x.shape[:-1])
 
     def normalised_rows(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "n d_in"]:
         """Raw activations, checked, flattened and normalised."""
@@ -198,9 +203,7 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
         """Raw activations from latents in either form."""
         self.check_width(latents, self.d_sae, "latents")
-        if isinstance(latents, SparseRows):
-            return self.normaliser.denormalise(sparse_decode(latents, self.W_dec) + self.b_dec)
-        return self.normaliser.denormalise(latents @ self.W_dec + self.b_dec)
+        return self.normaliser.denormalise(decode_either(latents, self.W_dec) + self.b_dec)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)

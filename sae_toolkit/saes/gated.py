@@ -13,12 +13,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.dense import DenseSAE
-from sae_toolkit.saes.penalties import l1_penalty
+from sae_toolkit.saes.active_latents import decode_either, each_latent, latents_above, mean_total
+from sae_toolkit.saes.base import AbstractSAE, Latents, SAEOutput, TrainingSignals
+from sae_toolkit.saes.kept_pre_acts import forward_keeping, kept_pre_acts
+from sae_toolkit.sparse_rows import SparseRows
 
 
-class GatedSAE(DenseSAE):
+class GatedSAE(AbstractSAE):
     """z = H(pi) ReLU(exp(r_mag) (pi - b_enc) + b_mag) with pi = (x - b_dec) W_enc + b_enc."""
 
     has_sparsity_penalty: ClassVar[bool] = True
@@ -43,19 +44,26 @@ class GatedSAE(DenseSAE):
         self.r_mag = nn.Parameter(torch.zeros(config.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(config.d_sae))
 
-    def activate(self, pre_acts: Float[Tensor, "batch d_sae"]) -> Float[Tensor, "batch d_sae"]:
-        magnitudes = (self.r_mag.exp() * (pre_acts - self.b_enc) + self.b_mag).relu()
-        return torch.where(pre_acts > 0, magnitudes, 0.0)
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return self.latents_and_gate(x)[0]
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        return forward_keeping(self, x, self.latents_and_gate)
+
+    def latents_and_gate(self, x: Float[Tensor, "batch d_in"]) -> tuple[Latents, Latents]:
+        """Latents, and ReLU(pi), of normalised samples."""
+        gate = latents_above(x, self.W_enc, self.b_enc, self.b_dec)
+        return each_latent(gate, magnitude, self.r_mag, self.b_enc, self.b_mag), gate
 
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        gate = self.trained_pre_acts(output).relu()
-        via_gate = self.normaliser.normalise(x) - (gate @ self.W_dec.detach() + self.b_dec.detach())
+        gate = kept_pre_acts(self, output)
+        via_gate = self.normaliser.normalise(x) - (decode_either(gate, self.W_dec.detach()) + self.b_dec.detach())
         weight = self.config.l1_coefficient * signals.sparsity_weight / self.d_in**0.5
         return {
             "mse": self.normalised_error(x, output).square().mean(),
-            "l1": weight * l1_penalty(gate),
+            "l1": weight * mean_total(gate),
             "gate_mse": via_gate.square().mean(),
         }
 
@@ -64,3 +72,13 @@ class GatedSAE(DenseSAE):
         super().restart_(latents, directions, encoder_length=encoder_length)
         self.r_mag[latents] = 0.0
         self.b_mag[latents] = 0.0
+
+
+def magnitude(
+    pre_acts: Float[Tensor, "*places"],
+    r_mag: Float[Tensor, "*each"],
+    b_enc: Float[Tensor, "*each"],
+    b_mag: Float[Tensor, "*each"],
+) -> Float[Tensor, "*places"]:
+    """ReLU(exp(r_mag) (pi - b_enc) + b_mag): how strongly a latent fires whose gate is open."""
+    return (r_mag.exp() * (pre_acts - b_enc) + b_mag).relu()

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
 from sae_toolkit.sparse_rows import SparseRows
 

@@ -9,22 +9,26 @@ belongs to training: `LearningConfig(dead_pre_act_coefficient=...)`.
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import SAEOutput, TrainingSignals
-from sae_toolkit.saes.jumprelu import ThresholdedSAE
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.jumps import JumpingConfig, initial_thresholds, jumping_latents
 from sae_toolkit.saes.penalties import sizes, tanh_penalty
+from sae_toolkit.sparse_rows import SparseRows
 
 
-class TanhJumpReluSAE(ThresholdedSAE):
+class TanhJumpReluSAE(AbstractSAE):
     """z = JumpReLU_theta((x - b_dec) W_enc + b_enc), penalised by tanh(c z_i ||W_dec_i||)."""
 
+    has_sparsity_penalty: ClassVar[bool] = True
     unit_norm_decoder: ClassVar[bool] = False
     initial_decoder_norm: ClassVar[float] = 0.1
+    latent_axes: ClassVar[dict[str, int]] = {**AbstractSAE.latent_axes, "threshold": 0}
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ThresholdedSAE.Config):
+    class Config(JumpingConfig):
         """Choices of a JumpReLU SAE with a tanh penalty."""
 
         bandwidth: float = 2.0
@@ -45,9 +49,24 @@ class TanhJumpReluSAE(ThresholdedSAE):
 
     config: Config
 
+    def __init__(self, config: Config, *, seed: int = 0) -> None:
+        super().__init__(config, seed=seed)
+        self.threshold = initial_thresholds(config)
+
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return jumping_latents(self, x, self.threshold, self.config.bandwidth)[0]
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return self.threshold.detach().clamp_min(0)
+
+    @torch.no_grad()
+    def restart_(self, latents: Tensor, directions: Tensor, *, encoder_length: Tensor) -> None:
+        super().restart_(latents, directions, encoder_length=encoder_length)
+        self.threshold[latents] = self.config.initial_threshold
+
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        penalty = tanh_penalty(sizes(output.dense_latents(), self.W_dec), self.config.steepness)
+        penalty = tanh_penalty(sizes(output.latent_acts, self.W_dec), self.config.steepness)
         weight = self.config.tanh_coefficient * signals.sparsity_weight / self.d_in
         return {"mse": self.normalised_error(x, output).square().mean(), "tanh": weight * penalty}

@@ -7,21 +7,25 @@ pseudo-derivative of the step function (equation 12). Too few active latents are
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import SAEOutput, TrainingSignals
-from sae_toolkit.saes.jumprelu import ThresholdedSAE, step_l0
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.jumps import JumpingConfig, initial_thresholds, jumping_latents, step_l0
+from sae_toolkit.saes.kept_pre_acts import forward_keeping, kept_pre_acts
 from sae_toolkit.saes.penalties import target_l0_penalty
+from sae_toolkit.sparse_rows import SparseRows
 
 
-class TargetL0JumpReluSAE(ThresholdedSAE):
+class TargetL0JumpReluSAE(AbstractSAE):
     """z = JumpReLU_theta((x - b_dec) W_enc + b_enc) with a loss that names the L0 it wants."""
 
     has_sparsity_penalty: ClassVar[bool] = False  # its target is its own; a second one would pull against it
+    latent_axes: ClassVar[dict[str, int]] = {**AbstractSAE.latent_axes, "threshold": 0}
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(ThresholdedSAE.Config):
+    class Config(JumpingConfig):
         """Choices of a JumpReLU SAE with its own target L0."""
 
         wanted_l0: float
@@ -43,10 +47,28 @@ class TargetL0JumpReluSAE(ThresholdedSAE):
 
     config: Config
 
+    def __init__(self, config: Config, *, seed: int = 0) -> None:
+        super().__init__(config, seed=seed)
+        self.threshold = initial_thresholds(config)
+
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return jumping_latents(self, x, self.threshold, self.config.bandwidth)[0]
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        return forward_keeping(self, x, lambda rows: jumping_latents(self, rows, self.threshold, self.config.bandwidth))
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return self.threshold.detach().clamp_min(0)
+
+    @torch.no_grad()
+    def restart_(self, latents: Tensor, directions: Tensor, *, encoder_length: Tensor) -> None:
+        super().restart_(latents, directions, encoder_length=encoder_length)
+        self.threshold[latents] = self.config.initial_threshold
+
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        l0 = step_l0(self.trained_pre_acts(output), self.threshold, self.config.bandwidth)
+        l0 = step_l0(kept_pre_acts(self, output), self.threshold, self.config.bandwidth)
         penalty = target_l0_penalty(l0, self.config.wanted_l0)
         weight = self.config.l0_coefficient * signals.sparsity_weight
         return {"mse": self.normalised_error(x, output).square().mean(), "l0_penalty": weight * penalty}

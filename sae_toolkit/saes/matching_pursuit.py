@@ -13,25 +13,36 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, current_k
-from sae_toolkit.saes.base import SAEOutput, TrainingSignals
-from sae_toolkit.saes.tied import TiedSAE
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, smallest_selected
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 
-class MatchingPursuitSAE(TiedSAE):
+class MatchingPursuitSAE(AbstractSAE):
     """z by k greedy steps with the decoder's own rows; loss = mean squared error.
 
     A latent may be taken more than once, its coefficients add up; a sample that correlates with no latent any more
     takes no further one. A step divides by ||d_j||^2, which is 1 in training.
     """
 
+    tied_encoder: ClassVar[bool] = True
+    latent_axes: ClassVar[dict[str, int]] = {"W_dec": 0}
+
     @dataclass(frozen=True, kw_only=True)
     class Config(SelectingConfig):
         """Choices of a matching pursuit SAE; `k` is the number of greedy steps."""
 
     config: Config
-    latent_axes: ClassVar[dict[str, int]] = {"W_dec": 0}
+
+    @property
+    def W_enc(self) -> Float[Tensor, "d_in d_sae"]:  # type: ignore[override]  # noqa: N802
+        """What latents read, for whoever asks (AuxK, exports): the decoder."""
+        return self.W_dec.T
+
+    @property
+    def b_enc(self) -> Float[Tensor, " d_sae"]:  # type: ignore[override]
+        """0, as the decoder has none for each latent."""
+        return self.W_dec.new_zeros(self.d_sae)
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
         centred = x - self.b_dec
@@ -45,6 +56,9 @@ class MatchingPursuitSAE(TiedSAE):
             residual = residual - coefficient.unsqueeze(-1) * atom
             coefficients.append(coefficient)
         return added_up(torch.stack(coefficients, dim=1), chosen, self.d_sae)
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
 
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals

@@ -5,38 +5,58 @@ The loss is the sum over nested prefixes m of ||x - (z[:m] W_dec[:m] + b_dec)||^
 so that its scale, and the best learning rate, do not depend on how many prefixes there are.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.batch_topk import BatchwiseTopK
-from sae_toolkit.saes.sparse_ops import sparse_decode
-from sae_toolkit.saes.topk import RowwiseTopK
-from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+from sae_toolkit.saes.batch_threshold import above_calibrated, threshold_for_mean, uncalibrated_threshold
+from sae_toolkit.saes.nested_decode import nested_decode
+from sae_toolkit.saes.rank_selection import (
+    SelectingConfig,
+    current_k,
+    largest_of_batch,
+    largest_of_rows,
+    smallest_selected,
+)
+from sae_toolkit.sparse_rows import SparseRows
 
 INNER_PREFIXES = (0.125, 0.25, 0.5)
 """Shares of the dictionary that reconstruct by themselves, beside the whole."""
 
 
-class MatryoshkaTopKSAE(RowwiseTopK):
+@dataclass(frozen=True, kw_only=True)
+class NestedConfig(SelectingConfig):
+    """Choices of an SAE with nested dictionaries."""
+
+    inner_prefixes: tuple[float, ...] = INNER_PREFIXES
+    """Increasing shares of the latents that also reconstruct by themselves; the whole dictionary always does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        prefix_lengths(self.inner_prefixes, self.d_sae)
+
+
+class MatryoshkaTopKSAE(AbstractSAE):
     """TopK whose first latents reconstruct by themselves."""
 
+    restarted_encoder_scale: ClassVar[float] = 1.0
+
     @dataclass(frozen=True, kw_only=True)
-    class Config(RowwiseTopK.Config):
+    class Config(NestedConfig):
         """Choices of a Matryoshka TopK SAE."""
 
-        inner_prefixes: tuple[float, ...] = INNER_PREFIXES
-        """Increasing shares of the latents that also reconstruct by themselves; the whole dictionary always does."""
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            prefix_lengths(self.inner_prefixes, self.d_sae)
-
     config: Config
+
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
+        return largest_of_rows(self, x, current_k(self, self.config))
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
 
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
@@ -44,21 +64,33 @@ class MatryoshkaTopKSAE(RowwiseTopK):
         return {"mse": nested_mse(self, x, output, prefix_lengths(self.config.inner_prefixes, self.d_sae))}
 
 
-class MatryoshkaBatchTopKSAE(BatchwiseTopK):
+class MatryoshkaBatchTopKSAE(AbstractSAE):
     """BatchTopK whose first latents reconstruct by themselves: the variant of the paper."""
 
+    restarted_encoder_scale: ClassVar[float] = 1.0
+    threshold: Tensor
+    """Scalar fp32 buffer; NaN until calibrated."""
+
     @dataclass(frozen=True, kw_only=True)
-    class Config(BatchwiseTopK.Config):
+    class Config(NestedConfig):
         """Choices of a Matryoshka BatchTopK SAE."""
 
-        inner_prefixes: tuple[float, ...] = INNER_PREFIXES
-        """Increasing shares of the latents that also reconstruct by themselves; the whole dictionary always does."""
-
-        def __post_init__(self) -> None:
-            super().__post_init__()
-            prefix_lengths(self.inner_prefixes, self.d_sae)
-
     config: Config
+
+    def __init__(self, config: Config, *, seed: int = 0) -> None:
+        super().__init__(config, seed=seed)
+        self.register_buffer("threshold", uncalibrated_threshold())
+
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
+        if self.training:
+            return largest_of_batch(self, x, current_k(self, self.config) * x.shape[0])
+        return above_calibrated(self, x, self.threshold)
+
+    def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
+        self.threshold.copy_(threshold_for_mean(self, batches, self.config.k))
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
 
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
@@ -82,17 +114,8 @@ def nested_mse(
     sae: AbstractSAE, x: Float[Tensor, "*batch d_in"], output: SAEOutput, lengths: tuple[int, ...]
 ) -> Float[Tensor, ""]:
     """The mean over all prefixes (the inner ones and the whole) of the mean squared error in normalised units."""
-    losses = [sae.normalised_error(x, output).square().mean()]
-    missing = sae.normaliser.normalise(x) - sae.b_dec
-    latents = output.sparse_latents()
-    for start, stop in zip((0, *lengths), lengths, strict=False):
-        missing = missing - sparse_decode(columns_between(latents, start, stop), sae.W_dec)
-        losses.append(missing.square().mean())
-    return torch.stack(losses).mean()
-
-
-def columns_between(latents: SparseRows, start: int, stop: int) -> SparseRows:
-    """The same rows with only the entries of some neighbouring columns."""
-    kept = (latents.indices >= start) & (latents.indices < stop)
-    counts = torch.bincount(latents.rows[kept], minlength=latents.n_rows)
-    return SparseRows(latents.values[kept], latents.indices[kept], offsets_of_counts(counts), latents.shape)
+    if not lengths:  # the whole alone, which `output` has decoded already
+        return sae.normalised_error(x, output).square().mean()
+    reconstructions = nested_decode(output.sparse_latents(), sae.W_dec, (*lengths, sae.d_sae))
+    target = sae.normaliser.normalise(x) - sae.b_dec
+    return (target.unsqueeze(-2) - reconstructions).square().mean()

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.saes.active_latents import latents_above
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.penalties import lp_penalty, sizes
-from sae_toolkit.saes.sparse_ops import dense_pre_acts
+from sae_toolkit.sparse_rows import SparseRows
 
 CONSTANT_SHARE = 0.2
 """Share of the run at its start with the initial p, and at its end with the final one."""
@@ -50,8 +51,8 @@ class LpSAE(AbstractSAE):
 
     config: Config
 
-    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        return dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).relu()
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return latents_above(x, self.W_enc, self.b_enc, self.b_dec)
 
     def current_p(self) -> float:
         """The power at this point of the run."""
@@ -61,7 +62,7 @@ class LpSAE(AbstractSAE):
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        contributions = sizes(output.dense_latents(), self.W_dec)
+        contributions = sizes(output.latent_acts, self.W_dec)
         penalty = lp_penalty(contributions, self.current_p())
         with torch.no_grad():
             same_size = lp_penalty(contributions, 1.0) / penalty.clamp_min(torch.finfo(penalty.dtype).tiny)

@@ -40,7 +40,7 @@ class ReluSAE(AbstractSAE):
         return latents_above(x, self.W_enc, self.b_enc, self.b_dec)
 
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
         error = self.normalised_error(x, output)
         sizes = weighted_sums(output.latent_acts, self.W_dec.norm(dim=1)).mean()

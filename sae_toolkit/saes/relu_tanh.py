@@ -10,9 +10,10 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.saes.active_latents import latents_above
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.penalties import sizes, tanh_penalty
-from sae_toolkit.saes.sparse_ops import dense_pre_acts
+from sae_toolkit.sparse_rows import SparseRows
 
 
 class TanhReluSAE(AbstractSAE):
@@ -41,12 +42,12 @@ class TanhReluSAE(AbstractSAE):
 
     config: Config
 
-    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        return dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).relu()
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return latents_above(x, self.W_enc, self.b_enc, self.b_dec)
 
     def loss_terms(
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        penalty = tanh_penalty(sizes(output.dense_latents(), self.W_dec), self.config.steepness)
+        penalty = tanh_penalty(sizes(output.latent_acts, self.W_dec), self.config.steepness)
         weight = self.config.tanh_coefficient * signals.sparsity_weight / self.d_in
         return {"mse": self.normalised_error(x, output).square().mean(), "tanh": weight * penalty}

@@ -9,7 +9,7 @@ import torch
 from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, train, weights_sha256
-from sae_toolkit.saes.auxiliary import SelectingConfig
+from sae_toolkit.saes.rank_selection import SelectingConfig
 
 # Runs of a few steps cannot reach their target L0, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")

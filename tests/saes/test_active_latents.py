@@ -5,9 +5,19 @@ import torch
 from torch import Tensor
 from toy import gaussian, toy_batch, working_sae
 
-from sae_toolkit import ReluSAE, TrainingSignals
+from sae_toolkit import (
+    AbstractSAE,
+    GatedSAE,
+    JumpReluSAE,
+    LpSAE,
+    ReluSAE,
+    TanhJumpReluSAE,
+    TanhReluSAE,
+    TargetL0JumpReluSAE,
+    TrainingSignals,
+)
 from sae_toolkit.saes import active_latents
-from sae_toolkit.saes.active_latents import each_latent, latents_above, weighted_sums
+from sae_toolkit.saes.active_latents import each_latent, latents_above, mean_total, weighted_sums
 from sae_toolkit.saes.sparse_ops import sparse_decode
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -84,17 +94,57 @@ def test_few_active_latents_are_stored_sparse_and_many_dense() -> None:
     assert isinstance(latents_above(x, W_enc, b_enc - 100, b_dec), SparseRows)
 
 
+PENALISED = (ReluSAE, TanhReluSAE, LpSAE, JumpReluSAE, TanhJumpReluSAE, TargetL0JumpReluSAE, GatedSAE)
+
+
+@pytest.mark.parametrize("variant", PENALISED, ids=lambda variant: variant.__name__)
 @pytest.mark.parametrize("normaliser", ["none", "per_dimension"])
-def test_a_relu_sae_has_the_same_loss_and_gradients_in_both_forms(
-    normaliser: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shape", [(40, 8), (5, 8, 8)], ids=["rows", "3-D"])
+def test_an_sae_has_the_same_loss_and_gradients_in_both_forms(
+    variant: type[AbstractSAE], normaliser: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sae, x = working_sae(ReluSAE, normaliser=normaliser).double().train(), toy_batch(40).double()
+    sae = working_sae(variant, normaliser=normaliser).double().train()
+    with torch.no_grad():
+        sae.b_enc -= 0.5  # so that some pre-activations lie below the widest window
+    sae.progress, x = 0.5, toy_batch(40).double().reshape(shape)
     signals = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(0.7, dtype=torch.float64))
     found = []
-    for share in (0.0, 0.999):
+    for share, form in ((0.0, Tensor), (0.999, SparseRows)):
         monkeypatch.setattr(active_latents, "SPARSE_SHARE", share)
         sae.zero_grad()
-        torch.stack(list(sae.loss_terms(x, sae(x), signals).values())).sum().backward()
-        found.append([parameter.grad for parameter in sae.parameters()])
-    for dense, sparse in zip(*found, strict=True):
-        torch.testing.assert_close(sparse, dense)
+        output = sae(x)
+        assert isinstance(output.latent_acts, form)
+        terms = sae.loss_terms(x, output, signals)
+        torch.stack(list(terms.values())).sum().backward()
+        found.append({**terms, **{name: parameter.grad for name, parameter in sae.named_parameters()}})
+    for name, dense in found[0].items():
+        torch.testing.assert_close(found[1][name], dense, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_thresholds_learn_from_what_is_kept_below_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """theta = .1, eps = .4: of the pre-activations 1, .2, -.05 and -.2 the middle two move theta, by -1/.4 each."""
+    sae = JumpReluSAE(JumpReluSAE.Config(d_in=4, d_sae=4, normaliser="none", bandwidth=0.4, l0_coefficient=4.0)).train()
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.eye(4))
+    x = torch.tensor([[1.0, 0.2, -0.05, -0.2]])
+    for share, form in ((0.0, Tensor), (0.999, SparseRows)):
+        monkeypatch.setattr(active_latents, "SPARSE_SHARE", share)
+        output = sae(x)
+        assert isinstance(output.pre_acts, form)
+        assert output.dense_latents().tolist() == [pytest.approx([1.0, 0.2, 0.0, 0.0])]
+        signals = TrainingSignals(torch.zeros(4, dtype=torch.bool), torch.tensor(1.0))
+        penalty = sae.loss_terms(x, output, signals)["l0_penalty"]
+        assert float(penalty.detach()) == 2
+        (grad,) = torch.autograd.grad(penalty, [sae.threshold])
+        assert grad.tolist() == pytest.approx([0.0, -2.5, -2.5, 0.0])
+
+
+def test_mean_total(form: type) -> None:
+    inputs = weights()
+    x, W_enc, b_enc, b_dec = inputs
+    expected = ((x - b_dec) @ W_enc + b_enc).relu().sum(1).mean()
+    total = mean_total(latents_above(*inputs))
+    torch.testing.assert_close(total, expected)
+    given = torch.autograd.grad(total, inputs)
+    for ours, theirs in zip(given, torch.autograd.grad(expected, inputs), strict=True):
+        torch.testing.assert_close(ours, theirs)

@@ -2,7 +2,8 @@
 
 Worlds: independent (256 features in 64 dimensions, L0 6), correlated (the same in clusters that fire together) and
 hierarchical (80 features, children fire only with their parent, L0 1.44). Selecting variants get k, penalised ones are
-steered to it. The table (`table.md` in the run's folder) is the one in docs/training.md.
+steered to it. The table (`table.md` in the run's folder) is the one in docs/training.md. Recovery after 1 million samples
+of the independent world, seed 0: TopK and TanhJumpReLU .994, BatchTopK .992, none but AbsTopK (.71, signed) below .956.
 
     sae-toolkit run zoo_on_toy --output runs/zoo
     sae-toolkit run zoo_on_toy --output runs/zoo_h --world hierarchical --n_seeds 3
@@ -108,7 +109,7 @@ EXPECTED = (
     Expectation(score="mean_matched_cosine", sae="TopK", at_least=0.98),
     Expectation(score="mean_matched_cosine", sae="BatchTopK", at_least=0.95),
     Expectation(score="mean_matched_cosine", sae="JumpRelu", at_least=0.95),
-    Expectation(score="mean_matched_cosine", sae="Gated", at_least=0.93),
+    Expectation(score="mean_matched_cosine", sae="Gated", at_least=0.94),
     Expectation(score="mean_matched_cosine", sae="MatryoshkaBatchTopK", at_least=0.9),
     Expectation(score="dead_fraction", sae="JumpRelu", at_most=0.05),
     Expectation(score="mean_matched_cosine", sae="k-means", at_least=0.8, at_most=0.95),

@@ -8,8 +8,8 @@ class LearningConfig:
     """Optimizer, schedule, revival and sparsity control of one SAE."""
 
     learning_rate: float = 1e-2
-    """Peak learning rate of Adam. The default suits a few hundred latents and 2000 steps; `suggested_learning_rate` is for
-    other sizes."""
+    """Peak learning rate of Adam. The default suits a few hundred latents and 2000 steps; for other sizes there is
+    `suggested_learning_rate`."""
     beta1: float = 0.9
     """Adam's decay of the gradient mean."""
     beta2: float = 0.99

@@ -34,7 +34,7 @@ def test_lp(progress: float, p: float, shape: tuple[int, ...]) -> None:
     sae.progress = progress
     mse, sizes = mse_and_sizes(sae, x)
     powers = ((sizes + 0.01) ** p - 0.01**p).sum(-1).mean()
-    ratio = float(sizes.sum()) / float(((sizes + 0.01) ** p - 0.01**p).sum())
+    ratio = (sizes.sum() / ((sizes + 0.01) ** p - 0.01**p).sum()).item()
     check_loss_and_gradients(sae, x, SIGNALS, mse + 0.3 * 0.7 * ratio * powers / 8**0.5)
 
 

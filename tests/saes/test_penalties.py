@@ -43,7 +43,7 @@ def test_the_size_of_the_lp_penalty_does_not_jump_with_p() -> None:
     found = []
     for progress in (0.0, 0.5, 1.0):
         sae.progress = progress
-        found.append(float(sae.loss_terms(x, sae(x), SIGNALS)["lp"]))
+        found.append(sae.loss_terms(x, sae(x), SIGNALS)["lp"].item())
     assert found == pytest.approx([found[0]] * 3, rel=1e-9)
 
 

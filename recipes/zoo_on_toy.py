@@ -2,7 +2,8 @@
 
 Worlds: independent (256 features in 64 dimensions, L0 6), correlated (the same in clusters that fire together) and
 hierarchical (80 features, children fire only with their parent, L0 1.44). Selecting variants get k, penalised ones are
-steered to it. The table (`table.md` in the run's folder) is the one in docs/training.md.
+steered to it. The table (`table.md` in the run's folder) is the one in docs/training.md. Recovery after 1 million
+samples of the independent world, seed 0: TopK and TanhJumpRelu .994, BatchTopK .992, none but AbsTopK (.71) below .956.
 
     sae-toolkit run zoo_on_toy --output runs/zoo
     sae-toolkit run zoo_on_toy --output runs/zoo_h --world hierarchical --n_seeds 3
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sae_toolkit import AbstractSAE, Score, TrainConfig, train
 from sae_toolkit.activations import ActivationSource, SuperpositionSource
@@ -57,7 +58,7 @@ def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE
     for name, variant in sorted(AbstractSAE.variants.items()):
         if variant.__module__.startswith("sae_toolkit."):
             fields = variant.Config.__dataclass_fields__
-            sparsity: dict[str, Any] = {field: k for field in ("k", "wanted_l0") if field in fields}
+            sparsity = {key: value for key, value in {"k": k, "wanted_l0": float(k)}.items() if key in fields}
             saes[name.removesuffix("SAE")] = variant(variant.Config(**size, **sparsity), seed=config.train.seed)
     return saes
 
@@ -108,7 +109,7 @@ EXPECTED = (
     Expectation(score="mean_matched_cosine", sae="TopK", at_least=0.98),
     Expectation(score="mean_matched_cosine", sae="BatchTopK", at_least=0.95),
     Expectation(score="mean_matched_cosine", sae="JumpRelu", at_least=0.95),
-    Expectation(score="mean_matched_cosine", sae="Gated", at_least=0.93),
+    Expectation(score="mean_matched_cosine", sae="Gated", at_least=0.94),
     Expectation(score="mean_matched_cosine", sae="MatryoshkaBatchTopK", at_least=0.9),
     Expectation(score="dead_fraction", sae="JumpRelu", at_most=0.05),
     Expectation(score="mean_matched_cosine", sae="k-means", at_least=0.8, at_most=0.95),

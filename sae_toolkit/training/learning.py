@@ -9,7 +9,8 @@ class LearningConfig:
     """Optimizer, schedule, revival and sparsity control of one SAE."""
 
     learning_rate: float = 1e-2
-    """Peak learning rate of Adam. The default suits a few hundred latents; see `docs/training.md` for wider SAEs."""
+    """Peak learning rate of Adam. The default suits a few hundred latents and 2000 steps; for other sizes there is
+    `suggested_learning_rate`."""
     beta1: float = 0.9
     """Adam's decay of the gradient mean."""
     beta2: float = 0.99
@@ -56,3 +57,15 @@ class LearningConfig:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1].")
         if self.warmup_steps < 0:
             raise ValueError(f"LearningConfig: warmup_steps={self.warmup_steps} given, but it must not be negative.")
+
+
+def suggested_learning_rate(*, d_sae: int, n_steps: int) -> float:
+    """A peak learning rate of Adam for this width and number of optimizer updates, whatever the batch size.
+
+    1e-2 * sqrt(2000 / n_steps) * (256 / d_sae)^(1/4): fitted to TopK on known worlds of 256 and 1024 features, 300 to
+    2000 steps (`docs/training.md`); beyond that it extrapolates.
+    """
+    for name, value in (("d_sae", d_sae), ("n_steps", n_steps)):
+        if value < 1:
+            raise ValueError(f"suggested_learning_rate: {name}={value} given, but it must be at least 1.")
+    return float(1e-2 * (2000 / n_steps) ** 0.5 * (256 / d_sae) ** 0.25)

@@ -31,6 +31,8 @@ def test_parameters_are_those_of_the_field(variant: type[AbstractSAE]) -> None:
     else:
         assert shapes.items() >= encoder.items()
     assert {"W_enc": tuple(sae.W_enc.shape), "b_enc": tuple(sae.b_enc.shape)} == encoder
+    learned = {"W_dec"} if variant.tied_encoder else {"W_dec", *encoder}
+    assert learned <= variant.latent_axes.keys() <= shapes.keys()
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((16,), variant.initial_decoder_norm))
     torch.testing.assert_close(sae.W_enc, sae.W_dec.T)
 

@@ -34,7 +34,7 @@ def test_lp(progress: float, p: float, shape: tuple[int, ...]) -> None:
     sae.progress = progress
     mse, sizes = mse_and_sizes(sae, x)
     powers = ((sizes + 0.01) ** p - 0.01**p).sum(-1).mean()
-    ratio = float(sizes.detach().sum()) / float(((sizes.detach() + 0.01) ** p - 0.01**p).sum())
+    ratio = (sizes.sum() / ((sizes + 0.01) ** p - 0.01**p).sum()).item()
     check_loss_and_gradients(sae, x, SIGNALS, mse + 0.3 * 0.7 * ratio * powers / 8**0.5)
 
 
@@ -43,7 +43,7 @@ def test_the_size_of_the_lp_penalty_does_not_jump_with_p() -> None:
     found = []
     for progress in (0.0, 0.5, 1.0):
         sae.progress = progress
-        found.append(float(sae.loss_terms(x, sae(x), SIGNALS)["lp"].detach()))
+        found.append(sae.loss_terms(x, sae(x), SIGNALS)["lp"].item())
     assert found == pytest.approx([found[0]] * 3, rel=1e-9)
 
 

@@ -97,7 +97,7 @@ def test_matryoshka_of_one_group_is_the_plain_variant(nested: type[AbstractSAE],
     x = toy_batch(40).double()
     expected = torch.stack(list(other.loss_terms(x, other(x), SIGNALS).values())).sum()
     ours = torch.stack(list(one.loss_terms(x, one(x), SIGNALS).values())).sum()
-    assert float(ours) == float(expected)
+    assert ours.item() == expected.item()
 
 
 @pytest.mark.parametrize("prefixes", [(0.5, 0.25), (0.5, 0.5), (1.0,), (0.0,), (0.5, 0.51), (-0.5,), (1.5,)])

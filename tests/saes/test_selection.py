@@ -3,8 +3,9 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import gaussian
+from toy import ToySource, gaussian, toy_batch, working_sae
 
+from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TopKSAE, TrainConfig, train, weights_sha256
 from sae_toolkit.saes import selection
 from sae_toolkit.saes.selection import Encoder, all_above, guessed_bound, top_of_batch, top_of_rows, top_per_row
 from sae_toolkit.saes.sparse_ops import dense_pre_acts
@@ -142,3 +143,19 @@ def test_ranking_in_bfloat16_where_spares_do_not_exist() -> None:
     torch.testing.assert_close(selected.to_dense(), dense_pre_acts(x, *weights), rtol=1e-5, atol=1e-5)
     whole = top_of_batch(x, weights, n=250, rank_in=torch.bfloat16)
     assert (whole.values > 0).all()
+
+
+@pytest.mark.parametrize("variant", [TopKSAE, BatchTopKSAE])
+def test_ranking_in_bfloat16_is_for_training_alone(variant: type[AbstractSAE]) -> None:
+    """In eval mode not a bit differs; in training mode the trained SAE is another one, and the same one twice."""
+    sae, x = working_sae(variant), toy_batch(64)
+    exact = sae.encode(x)
+    sae.rank_in = torch.bfloat16
+    assert torch.equal(sae.encode(x), exact)
+    hashes = []
+    for rank_in in ("float32", "bfloat16", "bfloat16"):
+        trained = variant(variant.Config(d_in=8, d_sae=64, k=3))
+        config = TrainConfig(n_samples=320, batch_size=32, learning=LearningConfig(rank_in=rank_in))
+        train(trained, ToySource(), config)
+        hashes.append(weights_sha256(trained))
+    assert hashes[0] != hashes[1] == hashes[2]

@@ -61,8 +61,8 @@ def test_an_unknown_variant_lists_the_known_and_says_what_to_import(tmp_path: Pa
 def test_an_unknown_config_key_names_the_nearest(tmp_path: Path) -> None:
     folder = save(working_sae(TopKSAE), tmp_path / "a")
     config = json.loads((folder / "sae.json").read_text())["config"]
-    edit(folder, config={**config, "aux_coeficient": 0.1})
-    with pytest.raises(ValueError, match=r"aux_coeficient.*Did you mean aux_coefficient\?"):
+    edit(folder, config={**config, "normalizer": "none"})
+    with pytest.raises(ValueError, match=r"normalizer.*Did you mean normaliser\?"):
         load(folder)
 
 

@@ -14,15 +14,35 @@ from sae_toolkit.saes.normalise import NormaliserName
 from sae_toolkit.seeding import generator_for
 
 D_IN, D_SAE, K = 8, 16, 3
-SMALL = {"d_in": D_IN, "d_sae": D_SAE, "k": K}
+SMALL = {"d_in": D_IN, "d_sae": D_SAE, "k": K, "wanted_l0": 3.0}
 NORMALISERS = get_args(NormaliserName)
+
+
+SHIPPED = {
+    "AbsTopKSAE",
+    "BatchTopKSAE",
+    "GatedSAE",
+    "GroupMaxSAE",
+    "JumpReluSAE",
+    "LpSAE",
+    "MatchingPursuitSAE",
+    "MatryoshkaBatchTopKSAE",
+    "MatryoshkaTopKSAE",
+    "MultiTopKSAE",
+    "OrthogonalPursuitSAE",
+    "ReluSAE",
+    "TanhJumpReluSAE",
+    "TanhReluSAE",
+    "TargetL0JumpReluSAE",
+    "TopKSAE",
+}
 
 
 def shipped_variants() -> list[type[AbstractSAE]]:
     """Every registered variant of the package (not those that tests define)."""
     found = [sae for sae in AbstractSAE.variants.values() if sae.__module__.startswith("sae_toolkit.")]
     names = {sae.__name__ for sae in found}
-    assert names >= {"TopKSAE", "BatchTopKSAE", "ReluSAE"}, f"only {sorted(names)} are registered"
+    assert names >= SHIPPED, f"only {sorted(names)} are registered"
     return sorted(found, key=lambda sae: sae.__name__)
 
 

@@ -1,5 +1,11 @@
 """How good a dictionary is: one question per file, each score with floor, ceiling, interval and definition id."""
 
+from sae_toolkit.saes.coders import Coder as Coder
+from sae_toolkit.saes.coders import LinearTopK as LinearTopK
+from sae_toolkit.saes.coders import MatchingPursuit as MatchingPursuit
+from sae_toolkit.saes.coders import NonnegativeLasso as NonnegativeLasso
+from sae_toolkit.saes.coders import RefittedTopK as RefittedTopK
+
 from .absorption import Absorption as Absorption
 from .basis_privilege import BasisPrivilege as BasisPrivilege
 from .basis_privilege import basis_privilege as basis_privilege
@@ -11,11 +17,6 @@ from .claims import Claims as Claims
 from .claims import claim as claim
 from .claims import claims as claims
 from .co_activation import CoActivation as CoActivation
-from .coders import Coder as Coder
-from .coders import LinearTopK as LinearTopK
-from .coders import MatchingPursuit as MatchingPursuit
-from .coders import NonnegativeLasso as NonnegativeLasso
-from .coders import RefittedTopK as RefittedTopK
 from .compressed_sensing import CodeRecovery as CodeRecovery
 from .compressed_sensing import code_recovery as code_recovery
 from .compressed_sensing import guaranteed_support_size as guaranteed_support_size

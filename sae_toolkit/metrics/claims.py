@@ -12,13 +12,14 @@ from math import isnan
 from typing import Any, Literal
 
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
-from sae_toolkit.metrics.coders import MatchingPursuit
-from sae_toolkit.metrics.controls import FLOOR, FLOORS, FixedDictionary, floor_directions, with_pursuit
+from sae_toolkit.metrics.controls import FLOOR, FLOORS, FixedDictionary, floor_directions
 from sae_toolkit.metrics.ladder import train_sample
 from sae_toolkit.metrics.paired import Comparison, compare_tables, score_units, table_of
 from sae_toolkit.metrics.replication import MIN_SEEDS, Design, Estimate, estimate
 from sae_toolkit.metrics.score_units import ScoreUnits, Unit
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
+from sae_toolkit.saes.coders import MatchingPursuit
+from sae_toolkit.saes.sparse_inference import SparseInference
 
 Verdict = Literal["above floor", "indistinguishable", "below floor"]
 LESS_IS_BETTER = frozenset({"fvu", "nmse", "ce_spliced", "kl_spliced"})
@@ -198,7 +199,7 @@ def references(
     if control not in built:
         raise ValueError(f"claims: control={control!r} asked, but it takes activations that are nowhere negative.")
     rows = built[control]
-    ceiling = with_pursuit(sae, k=k)
+    ceiling: AbstractDictionary = SparseInference(sae, MatchingPursuit(k))
     if isinstance(source, KnownFeatures):
         ceiling = FixedDictionary(source.directions, coder=MatchingPursuit(2 * k), offset=source.bias)
     return {"floor": FixedDictionary(rows, coder=MatchingPursuit(k), offset=sample.mean(0)), "ceiling": ceiling}

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from sae_toolkit.metrics.bootstrap import mean_score
-from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit
 from sae_toolkit.metrics.score import Score
+from sae_toolkit.saes.coders import Coder, LinearTopK, MatchingPursuit
 from sae_toolkit.seeding import generator_for
 
 SMALLEST, LARGEST = 0.1, 1.0

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.metrics.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 from sae_toolkit.metrics.components import both_signs, ica_directions, kmeans_directions, nmf_directions, pca_directions
 from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
+from sae_toolkit.saes.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
 from sae_toolkit.saes.weights_hash import tensor_sha256
 from sae_toolkit.seeding import generator_for
 
@@ -188,17 +188,6 @@ def standard_controls(
     if directions is not None:
         controls |= ceilings(directions, k=k, bias=bias, lasso_penalty=lasso_penalty)
     return controls
-
-
-def with_pursuit(sae: AbstractSAE, *, k: int) -> FixedDictionary:
-    """The SAE's own dictionary, its encoder replaced by non-negative pursuit: what the encoder leaves on the table."""
-    return own_dictionary(sae, MatchingPursuit(k))
-
-
-def own_dictionary(sae: AbstractSAE, coder: Coder) -> FixedDictionary:
-    """The SAE's directions and offset under another coder."""
-    offset = sae.normaliser.denormalise(sae.b_dec).detach().cpu()
-    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=coder, offset=offset)
 
 
 def ceilings(

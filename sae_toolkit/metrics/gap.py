@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from sae_toolkit.activations.source import KnownFeatures
-from sae_toolkit.metrics.coders import Coder, NonnegativeLasso
-from sae_toolkit.metrics.controls import FixedDictionary, own_dictionary
+from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.detection import LatentDetection
 from sae_toolkit.metrics.paired import Comparison, compare_tables, compare_units, score_units, table_of
 from sae_toolkit.metrics.reconstruction import Reconstruction
@@ -18,6 +17,7 @@ from sae_toolkit.metrics.replication import Design
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.score_units import ScoreUnits
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
+from sae_toolkit.saes.coders import Coder, NonnegativeLasso
 
 SPLIT = ("activation_f1", "explained_variance")
 """The scores whose shortfall is split."""
@@ -95,3 +95,9 @@ def split_over_seeds(found: Sequence[Gap], *, design: Design) -> dict[str, Compa
         "dictionary_gap": compare_tables(perfect, learned, design=design, id=id),
         "amortisation_gap": compare_tables(learned, own, design=design, id=id),
     }
+
+
+def own_dictionary(sae: AbstractSAE, coder: Coder) -> FixedDictionary:
+    """The SAE's directions and offset under another coder, in raw units like the true ones: one penalty serves both."""
+    offset = sae.normaliser.denormalise(sae.b_dec).detach().cpu()
+    return FixedDictionary(sae.decoder_directions().detach().cpu(), coder=coder, offset=offset)

@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
 from sae_toolkit.activations.splicing_site import site_of, sites_read
-from sae_toolkit.metrics.coders import RefittedTopK
 from sae_toolkit.metrics.components import kmeans_directions
 from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.metrics.controls import (
@@ -18,7 +17,6 @@ from sae_toolkit.metrics.controls import (
     floor_directions,
     random_directions,
     standard_controls,
-    with_pursuit,
 )
 from sae_toolkit.metrics.evaluate import Scores, default_metrics, evaluate, with_reference
 from sae_toolkit.metrics.metric import Metric
@@ -29,6 +27,8 @@ from sae_toolkit.metrics.recovery import FeatureRecovery
 from sae_toolkit.metrics.scoring import Scoring, silent
 from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
+from sae_toolkit.saes.coders import MatchingPursuit, RefittedTopK
+from sae_toolkit.saes.sparse_inference import SparseInference
 from sae_toolkit.seeding import derived_seed
 
 CONTROL_SAMPLES = 50_000
@@ -133,7 +133,7 @@ def score_at_site(
             directions=None if truth is None else truth.directions,
             bias=None if truth is None else truth.bias,
         )
-        pursued = {f"ceiling/{name} with OMP": with_pursuit(saes[name], k=k) for name in names}
+        pursued = {f"ceiling/{name} with OMP": SparseInference(saes[name], MatchingPursuit(k)) for name in names}
         found = scoring.score_controls(built | pursued, source)
         suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
         suffix += f" width={d_sae}" if len(widths) > 1 else ""

@@ -22,6 +22,7 @@ from sae_toolkit.plan.probe import ProbeResult, probe_training
 from sae_toolkit.plan.sizes import SAESize, sizes_of
 from sae_toolkit.recipe import Recipe
 from sae_toolkit.run_folder import RunFolder
+from sae_toolkit.saes.selection import rows_at_once
 from sae_toolkit.training.run import TrainConfig
 
 FLOAT = 4
@@ -113,9 +114,9 @@ def sae_rows(sizes: Mapping[str, SAESize]) -> list[Row]:
 
 
 def dense_rows(sizes: Mapping[str, SAESize], config: TrainConfig) -> list[Row]:
-    """What every variant computes of a batch in one piece: a number per sample and latent of the widest SAE."""
+    """What every variant computes in one piece: pre-activations of the widest SAE, a whole batch or a chunk of it."""
     return [
-        Row("pre-activations of one batch", config.batch_size * d_sae * FLOAT, "step", device)
+        Row("pre-activations", min(config.batch_size, rows_at_once(device, d_sae)) * d_sae * FLOAT, "step", device)
         for device, d_sae in sorted((size.device, size.d_sae) for size in sizes.values())[-1:]
     ]
 

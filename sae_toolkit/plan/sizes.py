@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 
-from sae_toolkit.saes.auxiliary import SelectingConfig
 from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.saes.rank_selection import SelectingConfig
 
 TYPICAL_L0 = 32
 """Active latents assumed of an SAE whose sparsity comes from a penalty, where no other SAE says how many."""

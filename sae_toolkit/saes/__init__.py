@@ -1,11 +1,31 @@
 """The sparse autoencoders: one paper per file, one line here per variant."""
 
+from .abs_topk import AbsTopKSAE as AbsTopKSAE
 from .base import AbstractDictionary as AbstractDictionary
 from .base import AbstractSAE as AbstractSAE
 from .base import SAEOutput as SAEOutput
 from .base import SparseLatents as SparseLatents
 from .base import TrainingSignals as TrainingSignals
 from .batch_topk import BatchTopKSAE as BatchTopKSAE
+from .coders import Coder as Coder
+from .coders import LinearTopK as LinearTopK
+from .coders import MatchingPursuit as MatchingPursuit
+from .coders import NonnegativeLasso as NonnegativeLasso
+from .coders import NonnegativeLeastSquares as NonnegativeLeastSquares
+from .coders import RefittedTopK as RefittedTopK
+from .gated import GatedSAE as GatedSAE
+from .group_max import GroupMaxSAE as GroupMaxSAE
+from .jumprelu import JumpReluSAE as JumpReluSAE
+from .jumprelu_tanh import TanhJumpReluSAE as TanhJumpReluSAE
+from .jumprelu_target import TargetL0JumpReluSAE as TargetL0JumpReluSAE
+from .matching_pursuit import MatchingPursuitSAE as MatchingPursuitSAE
+from .matryoshka import MatryoshkaBatchTopKSAE as MatryoshkaBatchTopKSAE
+from .matryoshka import MatryoshkaTopKSAE as MatryoshkaTopKSAE
+from .multi_topk import MultiTopKSAE as MultiTopKSAE
+from .orthogonal_pursuit import OrthogonalPursuitSAE as OrthogonalPursuitSAE
+from .p_annealing import LpSAE as LpSAE
 from .relu import ReluSAE as ReluSAE
+from .relu_tanh import TanhReluSAE as TanhReluSAE
+from .sparse_inference import SparseInference as SparseInference
 from .topk import TopKSAE as TopKSAE
 from .weights_hash import weights_sha256 as weights_sha256

@@ -4,47 +4,14 @@ Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093)
 ||e - e_hat||^2 with e = x - x_hat and e_hat the reconstruction from the k_aux largest dead latents.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.base import AbstractSAE
 
-
-@dataclass(frozen=True, kw_only=True)
-class SelectingConfig(AbstractSAE.Config):
-    """Choices of an SAE that selects latents by rank and revives dead ones by AuxK."""
-
-    k: int
-    """Latents selected per sample (on average, where the selection is batch-wide)."""
-    aux_coefficient: float = 1 / 32
-    """Weight of the AuxK loss relative to the reconstruction loss; 0 switches it off."""
-    k_aux: int = 512
-    """Dead latents that model the residual of one sample, at most."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 1 <= self.k <= self.d_sae:
-            raise ValueError(f"k={self.k} asked, but d_sae={self.d_sae}. Choose 1 <= k <= d_sae, or a wider SAE.")
-        if not self.aux_coefficient >= 0:
-            raise ValueError(f"aux_coefficient={self.aux_coefficient} given, but it must not be negative.")
-        if self.k_aux < 1:
-            raise ValueError(f"k_aux={self.k_aux} given, but it must be at least 1; aux_coefficient=0 turns AuxK off.")
-
-
-def mse_and_auxk(
-    sae: AbstractSAE,
-    config: SelectingConfig,
-    x: Float[Tensor, "batch d_in"],
-    output: SAEOutput,
-    signals: TrainingSignals,
-) -> dict[str, Float[Tensor, ""]]:
-    """The loss terms of such an SAE: mean squared error in normalised units, and weighted AuxK."""
-    error = sae.normalised_error(x, output)
-    auxk = auxk_loss(sae, x, error, signals.dead, config.k_aux)
-    return {"mse": error.square().mean(), "auxk": config.aux_coefficient * auxk}
+FIRING_SHARE = 0.02
+"""Share of samples on which AuxK lets a dead latent act that a bias keeps below 0 everywhere."""
 
 
 def auxk_loss(
@@ -64,9 +31,23 @@ def auxk_loss(
         return error.new_zeros(())
     target = error.detach()
     centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
-    pre_acts = centred @ sae.W_enc[:, dead_ids] + sae.b_enc[dead_ids]
-    if k_aux < dead_ids.numel():
-        chosen = pre_acts.topk(k_aux, dim=-1, sorted=False)
-        pre_acts = torch.zeros_like(pre_acts).scatter(-1, chosen.indices, chosen.values)
-    modelled = pre_acts.relu() @ sae.W_dec[dead_ids]
-    return (target - modelled).square().sum() / target.square().sum().clamp_min(torch.finfo(target.dtype).tiny)
+    pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
+    modelled = largest_positive(pre_acts + bias_to_fire(pre_acts.detach()), k_aux) @ sae.W_dec.index_select(0, dead_ids)
+    size = target.square().sum()
+    missed = (target - modelled).square().sum() * (size > 0)  # nothing is left to model where the error is exactly 0
+    return missed / size.clamp_min(torch.finfo(target.dtype).tiny)
+
+
+def largest_positive(pre_acts: Float[Tensor, "batch n_dead"], k: int) -> Float[Tensor, "batch n_dead"]:
+    """ReLU of the k largest of each row, 0 elsewhere; ranked only where some row has more than k that are positive."""
+    if k >= pre_acts.shape[1] or int((pre_acts > 0).sum(1).max()) <= k:
+        return pre_acts.relu()
+    dropped = pre_acts.detach().topk(pre_acts.shape[1] - k, dim=1, largest=False, sorted=False).indices
+    return pre_acts.relu().scatter(1, dropped, 0.0)
+
+
+def bias_to_fire(pre_acts: Float[Tensor, "batch n_dead"]) -> Float[Tensor, " n_dead"]:
+    """What the bias of each latent lacks to be positive on one sample in fifty; 0 where it is already."""
+    n_positive = max(1, round(FIRING_SHARE * pre_acts.shape[0]))
+    last_below = pre_acts.kthvalue(max(1, pre_acts.shape[0] - n_positive), dim=0).values
+    return (-last_below).clamp_min(0)

@@ -2,17 +2,18 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from sae_toolkit.config import to_json
+from sae_toolkit.saes.active_latents import decode_either
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
-from sae_toolkit.saes.sparse_ops import sparse_decode
+from sae_toolkit.saes.selection import Encoder
 from sae_toolkit.saes.weights_hash import weights_sha256
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
@@ -30,6 +31,8 @@ class SAEOutput(NamedTuple):
     """In the units of the raw activations."""
     latent_acts: Float[Tensor, "*batch d_sae"] | SparseRows
     """Dense, or sparse where the variant selects few latents."""
+    pre_acts: Float[Tensor, "*batch d_sae"] | SparseRows | None = None
+    """The pre-activations that a loss asks for, kept in training mode; 0, or not stored, where it needs none."""
 
     def dense_latents(self) -> Float[Tensor, "*batch d_sae"]:
         return dense_latents(self.latent_acts)
@@ -42,6 +45,13 @@ class SAEOutput(NamedTuple):
 def dense_latents(latents: Latents) -> Tensor:
     """Either form of latents as one dense `[*batch d_sae]` tensor."""
     return latents.to_dense() if isinstance(latents, SparseRows) else latents
+
+
+def with_batch(latents: Latents, batch: Sequence[int]) -> Latents:
+    """Rows of latents in either form under other leading dimensions."""
+    if isinstance(latents, SparseRows):
+        return latents.reshape_batch(batch)
+    return latents.reshape(*batch, latents.shape[-1])
 
 
 class TrainingSignals(NamedTuple):
@@ -108,6 +118,26 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     initial_decoder_norm: ClassVar[float] = 1.0
     """Length of a fresh decoder row."""
 
+    rank_in: torch.dtype = torch.float32
+    """Precision in which variants that select latents by rank look for candidates in training mode; the trainer sets
+    it. Values and gradients are always in full precision, and so is all of inference."""
+
+    tied_encoder: ClassVar[bool] = False
+    """Whether activations are read with the decoder: then W_enc and b_enc are no parameters, but properties of it."""
+
+    restarted_encoder_scale: ClassVar[float] = 0.2
+    """Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix). Where latents
+    compete by rank it must be 1: a short column is never selected, and its latent dies again."""
+
+    latent_axes: ClassVar[Mapping[str, int]] = {"W_dec": 0, "W_enc": 1, "b_enc": 0}
+    """Parameters that hold something for each latent, and the axis along which latents are counted."""
+
+    progress: float = 1.0
+    """Share of the run that is done, set by the trainer before each step; for whatever is annealed in training mode.
+
+    Inference never depends on it. It is not saved: a resumed run sets it from its step.
+    """
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if not inspect.isabstract(cls):
@@ -121,8 +151,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
         directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
         self.W_dec = nn.Parameter(directions)
-        self.W_enc = nn.Parameter(directions.T.contiguous())
-        self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
+        if not self.tied_encoder:
+            # Column after column in memory, like its gradient, which is gathered latent by latent.
+            self.W_enc = nn.Parameter(directions.clone().T)
+            self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(config.d_in))
         self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)
 
@@ -140,25 +172,38 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         """Sets what inference needs beyond trained weights, from raw activations. Most variants need nothing."""
         del batches
 
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        """What a latent's pre-activation has to exceed in order to fire; `output` is that of the current batch."""
+        del output
+        return torch.zeros_like(self.b_enc)
+
+    @torch.no_grad()
+    def restart_(
+        self, latents: Int[Tensor, " n"], directions: Float[Tensor, "n d_in"], *, encoder_length: Float[Tensor, ""]
+    ) -> None:
+        """Gives latents new unit directions, in normalised units; what else belongs to them starts anew."""
+        self.W_dec[latents] = directions
+        if not self.tied_encoder:
+            self.W_enc[:, latents] = encoder_length * directions.T
+            self.b_enc[latents] = 0.0
+
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
         """Dense latent activations of raw activations."""
         return dense_latents(self.forward_latents(x))
 
     def forward_latents(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"] | SparseRows:
         """Latent activations in the variant's own form, dense or sparse."""
+        return with_batch(self.encode_latents(self.normalised_rows(x)), x.shape[:-1])
+
+    def normalised_rows(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "n d_in"]:
+        """Raw activations, checked, flattened and normalised."""
         self.check_width(x, self.d_in, "activations")
-        flat = self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_enc.dtype))
-        latents = self.encode_latents(flat)
-        if isinstance(latents, SparseRows):
-            return latents.reshape_batch(x.shape[:-1])
-        return latents.reshape(*x.shape[:-1], self.d_sae)
+        return self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_dec.dtype))
 
     def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
         """Raw activations from latents in either form."""
         self.check_width(latents, self.d_sae, "latents")
-        if isinstance(latents, SparseRows):
-            return self.normaliser.denormalise(sparse_decode(latents, self.W_dec) + self.b_dec)
-        return self.normaliser.denormalise(latents @ self.W_dec + self.b_dec)
+        return self.normaliser.denormalise(decode_either(latents, self.W_dec) + self.b_dec)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)
@@ -173,6 +218,14 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     def identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__, "config": to_json(self.config), "weights": weights_sha256(self)}
+
+    def encoder(self) -> Encoder:
+        """The encoder's weights without a graph."""
+        return Encoder(self.W_enc.detach(), self.b_enc.detach(), self.b_dec.detach())
+
+    def ranking_dtype(self, x: Float[Tensor, "batch d_in"]) -> torch.dtype:
+        """The precision in which candidates are looked for now."""
+        return torch.bfloat16 if self.training and self.rank_in == torch.bfloat16 else x.dtype
 
     def check_width(self, given: Tensor | SparseRows, expected: int, what: str) -> None:
         if not given.shape or given.shape[-1] != expected:

@@ -1,92 +1,54 @@
 """BatchTopK SAE (Bussmann, Leask & Nanda 2024, arXiv 2412.06410): k latents per sample on average, not for each.
 
 Training keeps the batch * k largest activations of the whole batch (section 3, equation 5). Inference must not depend
-on the batch, so it keeps what exceeds one threshold (equation 7). The paper averages the smallest kept activation over
-batches, which fires too much for small k; here the threshold is the quantile that gives exactly k per sample on data.
+on the batch, so it keeps what exceeds one calibrated threshold (equation 7; `batch_threshold.py`).
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.auxiliary import SelectingConfig, mse_and_auxk
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
-from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
-
-ALWAYS_KEPT = 65_536
-"""Largest activations kept per calibration batch even where 2 k per sample are fewer: small batches are exact."""
+from sae_toolkit.saes.batch_threshold import above_calibrated, threshold_for_mean, uncalibrated_threshold
+from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, largest_of_batch, smallest_selected
+from sae_toolkit.sparse_rows import SparseRows
 
 
 class BatchTopKSAE(AbstractSAE):
-    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold."""
+    """z = p where p = ReLU((x - b_dec) W_enc + b_enc) is among the batch * k largest (training) or > threshold.
+
+    Loss = mean squared error.
+    """
+
+    restarted_encoder_scale: ClassVar[float] = 1.0
+    threshold: Tensor
+    """Scalar fp32 buffer; NaN until calibrated."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(SelectingConfig):
         """Choices of a BatchTopK SAE."""
 
     config: Config
-    threshold: Tensor
-    """Scalar fp32 buffer; NaN until calibrated."""
 
     def __init__(self, config: Config, *, seed: int = 0) -> None:
         super().__init__(config, seed=seed)
-        self.register_buffer("threshold", torch.tensor(float("nan")))
+        self.register_buffer("threshold", uncalibrated_threshold())
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        selection = self.batch_selection(pre_acts) if self.training else self.threshold_selection(pre_acts)
-        return selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
+        if self.training:
+            return largest_of_batch(self, x, current_k(self, self.config) * x.shape[0])
+        return above_calibrated(self, x, self.threshold)
 
-    def batch_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
-        """The batch * k largest positive activations (fewer where fewer are positive)."""
-        flat = pre_acts.reshape(-1)
-        chosen = flat.topk(self.config.k * pre_acts.shape[0], sorted=False).indices
-        places = chosen[flat[chosen] > 0].sort().values
-        return selection_at(pre_acts, places)
-
-    def threshold_selection(self, pre_acts: Float[Tensor, "batch d_sae"]) -> SparseRows:
-        if torch.isnan(self.threshold):
-            raise ValueError(
-                "BatchTopKSAE: encoding in eval mode needs a threshold, but none has been calibrated. Train it with "
-                "`train`, or call `calibrate_` on batches of raw activations first."
-            )
-        return selection_at(pre_acts, (pre_acts.reshape(-1) > self.threshold).nonzero().squeeze(1))
-
-    @torch.no_grad()
     def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
-        """Sets the threshold at which the mean number of latents over all samples is k (or as many as are > 0)."""
-        kept: list[Tensor] = []
-        n_samples = 0
-        for x in batches:
-            pre_acts = dense_pre_acts(self.normaliser.normalise(x), self.W_enc, self.b_enc, self.b_dec)
-            n_samples += x.shape[0]
-            candidates = min(max(2 * self.config.k * x.shape[0], ALWAYS_KEPT), pre_acts.numel())
-            largest = pre_acts.reshape(-1).topk(candidates, sorted=False).values
-            kept.append(largest[largest > 0])
-        if n_samples == 0:
-            raise ValueError("BatchTopKSAE.calibrate_: no samples given; pass at least one batch of activations.")
-        values = torch.cat(kept)
-        wanted = self.config.k * n_samples
-        if values.numel() <= wanted:
-            self.threshold.zero_()
-            return
-        # Between two values, never on one: the same row in a batch of another size may come out one rounding away.
-        last_kept, first_dropped = values.topk(wanted + 1).values[-2:]
-        middle = (last_kept + first_dropped) / 2
-        self.threshold.copy_(torch.where(middle < last_kept, middle, first_dropped))
+        self.threshold.copy_(threshold_for_mean(self, batches, self.config.k))
+
+    def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
+        return smallest_selected(output, self.d_sae)
 
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        return mse_and_auxk(self, self.config, x, output, signals)
-
-
-def selection_at(pre_acts: Float[Tensor, "batch d_sae"], places: Tensor) -> SparseRows:
-    """Sparse rows of the entries at ascending flat positions."""
-    n_rows, n_columns = pre_acts.shape
-    counts = torch.bincount(places // n_columns, minlength=n_rows)
-    return SparseRows(pre_acts.reshape(-1)[places], places % n_columns, offsets_of_counts(counts), (n_rows, n_columns))
+        return {"mse": self.normalised_error(x, output).square().mean()}

@@ -10,8 +10,9 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.saes.active_latents import latents_above, weighted_sums
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
-from sae_toolkit.saes.sparse_ops import dense_pre_acts
+from sae_toolkit.sparse_rows import SparseRows
 
 
 class ReluSAE(AbstractSAE):
@@ -35,13 +36,13 @@ class ReluSAE(AbstractSAE):
 
     config: Config
 
-    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"]:
-        return dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).relu()
+    def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
+        return latents_above(x, self.W_enc, self.b_enc, self.b_dec)
 
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
         error = self.normalised_error(x, output)
-        sizes = (output.dense_latents() * self.W_dec.norm(dim=1)).sum(-1).mean()
+        sizes = weighted_sums(output.latent_acts, self.W_dec.norm(dim=1)).mean()
         l1 = self.config.l1_coefficient * signals.sparsity_weight * sizes / self.d_in**0.5
         return {"mse": error.square().mean(), "l1": l1}

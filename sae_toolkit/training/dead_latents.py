@@ -7,8 +7,10 @@ from torch import Tensor
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
-RESAMPLED_ENCODER_SCALE = 0.2
-"""Length of a restarted encoder column relative to the mean live one (Bricken et al. 2023, appendix)."""
+TOLERATED_SHARE = 0.05
+"""Share of dead latents at the end of a run above which the run says so."""
+SHORTEST_WINDOW = 1000
+"""Samples of silence below which nothing is said: most features are rarer than that window is long."""
 
 
 class DeadLatents:
@@ -26,19 +28,31 @@ class DeadLatents:
         """Latents that have been silent for at least `dead_after_samples` samples."""
         return self.samples_since_fired >= self.dead_after_samples
 
+    def shortfall(self) -> str | None:
+        """What to say when more than 5 % of the latents are dead; None where all is well."""
+        window = max(self.dead_after_samples, SHORTEST_WINDOW)
+        share = float((self.samples_since_fired >= window).double().mean())
+        if share <= TOLERATED_SHARE:
+            return None
+        return (
+            f"{share:.0%} of its latents are dead at the end (not active in the last {window:,} samples). "
+            f"Raise the learning rate or train longer; if features are rarer than that, raise dead_after_samples; or "
+            f"revive with resample_every_samples."
+        )
+
     def restart(self, latents: Int[Tensor, " n_restarted"]) -> None:
         """Restarted latents get a full window before they count as dead again."""
         self.samples_since_fired[latents] = 0
 
 
-def fired_latents(output: SAEOutput) -> Bool[Tensor, " d_sae"]:
-    """Latents with a nonzero activation somewhere in the batch; a selected value of zero is no firing."""
+def firing_counts(output: SAEOutput) -> Int[Tensor, " d_sae"]:
+    """In how many samples of the batch each latent is active; a selected value of zero is no firing."""
     acts = output.latent_acts
     if not isinstance(acts, SparseRows):
-        return (acts.detach() != 0).any(0)
+        return (acts.detach() != 0).sum(0)
     # A sum, not boolean indexing: that would have a data-dependent size and wait for the GPU.
-    counts = torch.zeros(acts.n_columns, device=acts.indices.device)
-    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).float()) > 0
+    counts = torch.zeros(acts.n_columns, dtype=torch.int64, device=acts.indices.device)
+    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).long())
 
 
 @torch.no_grad()
@@ -52,7 +66,7 @@ def resample_(
     """Restarts dead latents on samples drawn with probability proportional to their squared loss.
 
     Bricken et al. 2023 (appendix "Neuron resampling"): decoder row = the sample's direction, encoder column the same at
-    0.2 of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
+    a share of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
     """
     error = sae.normalised_error(x, sae(x))
     weights = error.square().sum(1).square()
@@ -65,21 +79,15 @@ def resample_(
     directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
     live = ~dead
     length = sae.W_enc.norm(dim=0)[live].mean() if bool(live.any()) else sae.W_enc.new_ones(())
-    sae.W_dec[latents] = directions
-    sae.W_enc[:, latents] = RESAMPLED_ENCODER_SCALE * length * directions.T
-    sae.b_enc[latents] = 0.0
+    sae.restart_(latents, directions, encoder_length=sae.restarted_encoder_scale * length)
     forget_moments_(sae, optimizer, latents)
     return latents
 
 
 def forget_moments_(sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]) -> None:
     """Sets Adam's running moments of the given latents to zero."""
-    for name in ("exp_avg", "exp_avg_sq"):
-        for parameter, columns in ((sae.W_dec, False), (sae.W_enc, True), (sae.b_enc, False)):
-            moments = optimizer.state.get(parameter, {}).get(name)
-            if moments is None:
-                continue
-            if columns:
-                moments[:, latents] = 0.0
-            else:
-                moments[latents] = 0.0
+    for name, axis in sae.latent_axes.items():
+        state = optimizer.state.get(sae.get_parameter(name), {})
+        for moment in ("exp_avg", "exp_avg_sq"):
+            if moment in state:
+                state[moment].index_fill_(axis, latents, 0.0)

@@ -2,23 +2,23 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.base import AbstractSAE, TrainingSignals
 from sae_toolkit.seeding import generator_for
-from sae_toolkit.sparse_rows import SparseRows
-from sae_toolkit.training.dead_latents import DeadLatents, fired_latents, resample_
+from sae_toolkit.training.dead_latents import DeadLatents, firing_counts, resample_
 from sae_toolkit.training.learning import LearningConfig
 from sae_toolkit.training.optimizer import (
-    clip_gradients_,
-    gradient_norm,
+    gradient_norms,
     make_optimizer,
     normalise_rows_,
     project_decoder_gradient_,
 )
+from sae_toolkit.training.revival import revival_terms
 from sae_toolkit.training.schedules import learning_rate_factor
 from sae_toolkit.training.sparsity_control import SparsityControl
 
@@ -33,6 +33,19 @@ class StepResult:
     """Mean number of active latents per sample of this batch."""
     gradient_norm: Float[Tensor, ""]
     """Global gradient norm before clipping."""
+    gradient_norms: dict[str, Float[Tensor, ""]]
+    """The same by parameter."""
+
+    def readings(self) -> dict[str, Float[Tensor, ""]]:
+        """Every number that says whether this step went well, by what it is."""
+        terms = {f"loss term {name}": value for name, value in self.terms.items()}
+        gradients = {f"gradient of {name}": value for name, value in self.gradient_norms.items()}
+        return terms | gradients | {"gradient norm": self.gradient_norm}
+
+    @cached_property
+    def finite(self) -> Bool[Tensor, ""]:
+        """Whether all of them are finite; still on the device."""
+        return torch.isfinite(torch.stack(list(self.readings().values()))).all()
 
     def loss(self) -> Float[Tensor, ""]:
         return torch.stack(list(self.terms.values())).sum()
@@ -48,7 +61,8 @@ class Learner:
                 f"Set its own sparsity (such as k), or leave target_l0 at None."
             )
         self.sae, self.config, self.n_steps, self.seed = sae, config, n_steps, seed
-        device = sae.W_enc.device
+        sae.rank_in = getattr(torch, config.rank_in)
+        device = sae.W_dec.device
         self.optimizer = make_optimizer(sae.parameters(), config)
         dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
@@ -59,32 +73,35 @@ class Learner:
     ) -> StepResult:
         """One optimizer update on one batch of raw activations; `step` counts from 0.
 
-        `before_update` sees loss and gradients while the weights are still those of the step before, and may raise.
+        `before_update` sees loss and gradients while the weights are still those of the step before, and may raise. The
+        weights stay as they are where a loss term or gradient is not finite, whether or not anybody looks.
         """
         self.sae.train()
+        self.sae.progress = step / self.n_steps
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
-        terms = self.sae.loss_terms(x, output, signals)
+        terms = self.sae.loss_terms(x, output, signals) | revival_terms(self.sae, x, output, signals.dead, self.config)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.sae.unit_norm_decoder:
             project_decoder_gradient_(self.sae.W_dec)
-        norm = gradient_norm(self.sae.parameters())
-        result = StepResult({name: term.detach() for name, term in terms.items()}, mean_l0(output), norm)
+        norms = gradient_norms(self.sae.named_parameters())
+        norm = torch.stack(list(norms.values())).norm()
+        fired = firing_counts(output)
+        detached = {name: term.detach() for name, term in terms.items()}
+        result = StepResult(detached, fired.sum() / max(x.shape[0], 1), norm, norms)
         before_update(result)
-        self.update_weights_(step, norm)
-        self.dead.update(fired_latents(output), x.shape[0])
+        self.update_weights_(step, result)
+        self.dead.update(fired > 0, x.shape[0])
         self.control.update(result.l0, step)
-        self.maybe_resample_(x, step)
+        self.maybe_resample_(x, step, result)
         return result
 
-    def update_weights_(self, step: int, norm: Float[Tensor, ""]) -> None:
-        """Clip, one Adam update at the scheduled learning rate, then the unit-norm constraint."""
-        if self.config.clip_norm is not None:
-            clip_gradients_(self.sae.parameters(), norm, limit=self.config.clip_norm)
+    def update_weights_(self, step: int, result: StepResult) -> None:
+        """One clipped Adam update at the scheduled learning rate, none if not finite; then the unit-norm constraint."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
+        self.optimizer.clipped_step_(result.gradient_norm, result.finite, limit=self.config.clip_norm)
         if self.sae.unit_norm_decoder:
             normalise_rows_(self.sae.W_dec.data)
 
@@ -95,10 +112,12 @@ class Learner:
         )
         return self.config.learning_rate * factor
 
-    def maybe_resample_(self, x: Float[Tensor, "batch d_in"], step: int) -> None:
+    def maybe_resample_(self, x: Float[Tensor, "batch d_in"], step: int, result: StepResult) -> None:
         """Restarts dead latents whenever another `resample_every_samples` samples have gone by."""
         every = self.config.resample_every_samples
         if every is None or (step + 1) * x.shape[0] // every == step * x.shape[0] // every:
+            return
+        if not bool(result.finite):  # on the way to a NonFiniteError, which may come a step later
             return
         generator = generator_for(self.seed, "resampling", step)
         self.dead.restart(resample_(self.sae, self.optimizer, x, self.dead.mask(), generator))
@@ -122,13 +141,12 @@ class Learner:
             keys = {key: kind for key, kind in keys.items() if key == f"adam.{kind}.{name}"}
             if keys:
                 self.optimizer.state[parameter] = {
-                    kind: state[key].to(parameter.device, copy=True) for key, kind in keys.items()
+                    kind: laid_out_like(parameter, state[key]) for key, kind in keys.items()
                 }
 
 
-def mean_l0(output: SAEOutput) -> Float[Tensor, ""]:
-    """Mean number of nonzero latents per sample."""
-    acts = output.latent_acts
-    if isinstance(acts, SparseRows):
-        return (acts.values.detach() != 0).sum() / max(acts.n_rows, 1)
-    return (acts.detach() != 0).sum(-1).float().mean()
+def laid_out_like(parameter: Tensor, saved: Tensor) -> Tensor:
+    """A copy on the parameter's device; moments in its memory layout, as the fused kernel needs them."""
+    if saved.shape != parameter.shape:  # Adam's step count
+        return saved.to(parameter.device, copy=True)
+    return torch.empty_like(parameter, dtype=saved.dtype, requires_grad=False).copy_(saved)

@@ -1,6 +1,7 @@
 """How one SAE learns: the choices that may differ between SAEs that share one pass over the data."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -8,7 +9,8 @@ class LearningConfig:
     """Optimizer, schedule, revival and sparsity control of one SAE."""
 
     learning_rate: float = 1e-2
-    """Peak learning rate of Adam. The default suits a few hundred latents; see `docs/training.md` for wider SAEs."""
+    """Peak learning rate of Adam. The default suits a few hundred latents and 2000 steps; for other sizes there is
+    `suggested_learning_rate`."""
     beta1: float = 0.9
     """Adam's decay of the gradient mean."""
     beta2: float = 0.99
@@ -17,11 +19,18 @@ class LearningConfig:
     """Optimizer updates over which the learning rate rises linearly from 0."""
     decay_fraction: float = 0.8
     """Share of the run, at its end, over which the learning rate falls linearly to 0."""
+    rank_in: Literal["float32", "bfloat16"] = "float32"
+    """Precision in which variants that select latents by rank look for candidates in training. bfloat16 halves the time
+    of the encoder's product; a quarter more candidates than wanted are then ranked by their exact values."""
     clip_norm: float | None = 1.0
     """Largest global gradient norm; longer gradients are scaled down. None: no clipping."""
     dead_after_samples: int | None = None
     """A latent that has not fired for this many samples counts as dead. None: 1/400 of the run's samples,
     because a latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
+    auxk_coefficient: float = 1 / 32
+    """Weight of the AuxK loss, which lets dead latents model what the live ones leave over. 0: off."""
+    dead_pre_act_coefficient: float = 0.0
+    """Weight of the loss that pushes dead latents towards firing, whatever they would stand for. 0: off."""
     resample_every_samples: int | None = None
     """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
     target_l0: float | None = None
@@ -35,6 +44,11 @@ class LearningConfig:
         for name in ("clip_norm", "dead_after_samples", "resample_every_samples", "target_l0"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given; use a positive value or None.")
+        if self.rank_in not in ("float32", "bfloat16"):
+            raise ValueError(f"LearningConfig: rank_in={self.rank_in!r} given; choose float32 or bfloat16.")
+        for name in ("auxk_coefficient", "dead_pre_act_coefficient"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must not be negative.")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1).")
@@ -43,3 +57,15 @@ class LearningConfig:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1].")
         if self.warmup_steps < 0:
             raise ValueError(f"LearningConfig: warmup_steps={self.warmup_steps} given, but it must not be negative.")
+
+
+def suggested_learning_rate(*, d_sae: int, n_steps: int) -> float:
+    """A peak learning rate of Adam for this width and number of optimizer updates, whatever the batch size.
+
+    1e-2 * sqrt(2000 / n_steps) * (256 / d_sae)^(1/4): fitted to TopK on known worlds of 256 and 1024 features, 300 to
+    2000 steps (`docs/training.md`); beyond that it extrapolates.
+    """
+    for name, value in (("d_sae", d_sae), ("n_steps", n_steps)):
+        if value < 1:
+            raise ValueError(f"suggested_learning_rate: {name}={value} given, but it must be at least 1.")
+    return float(1e-2 * (2000 / n_steps) ** 0.5 * (256 / d_sae) ** 0.25)

@@ -31,7 +31,7 @@ def initialise_from_data_(sae: AbstractSAE, sample: Float[Tensor, "n_samples d_i
     """Fits the normaliser and sets b_dec to the geometric median (Bricken et al. 2023); trained SAEs keep theirs."""
     if bool(sae.normaliser.fitted):
         return
-    sample = sample.to(sae.W_enc.device)
+    sample = sample.to(sae.W_dec.device)
     sae.normaliser.fit_(sample)
     sae.b_dec.copy_(geometric_median(sae.normaliser.normalise(sample)))
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from sae_toolkit import config as configs
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.saes.base import AbstractSAE
-from sae_toolkit.training.guard import refuse_non_finite_batch, refuse_non_finite_step
+from sae_toolkit.training.guard import Guard, refuse_non_finite_batch
 from sae_toolkit.training.learner import Learner, StepResult
 from sae_toolkit.training.learning import LearningConfig
 from sae_toolkit.training.preparation import initialise_from_data_, sample_batches
@@ -60,7 +60,7 @@ class TrainingRun:
         self.step = 0
         self.stream = source.stream(config.batch_size, seed=config.seed, split="train")
         self.excluded: dict[str, int] = {}
-        self.last_good = "none"
+        self.guard = Guard()
         self.learners = {
             name: Learner(
                 sae,
@@ -96,7 +96,7 @@ class TrainingRun:
             batch_size=self.config.batch_size,
             seed=self.config.seed,
         ):
-            refuse_non_finite_batch(x, step=self.step, last_good=self.last_good)
+            refuse_non_finite_batch(x, step=self.step, last_good=self.guard.last_good)
             yield x
 
     def advance_(self) -> dict[str, StepResult]:
@@ -107,25 +107,22 @@ class TrainingRun:
         on_device: dict[torch.device, Tensor] = {}
         results = {}
         for name, learner in self.learners.items():
-            device = learner.sae.W_enc.device
+            device = learner.sae.W_dec.device
             if device not in on_device:
                 on_device[device] = batch.activations.to(device, torch.float32)
-                refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.last_good)
-            results[name] = learner.step(
-                on_device[device][:, self.columns[name]],
-                self.step,
-                before_update=partial(self.refuse_divergence, name, learner.sae),
-            )
+                if self.guard.delay_on(device) == 0:
+                    refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.guard.last_good)
+            x = on_device[device][:, self.columns[name]]
+            watch = partial(self.guard.watch, name, x, step=self.step + 1)
+            results[name] = learner.step(x, self.step, before_update=watch)
         self.step += 1
         return results
 
-    def refuse_divergence(self, name: str, sae: AbstractSAE, result: StepResult) -> None:
-        if not bool(torch.isfinite(result.loss() + result.gradient_norm)):
-            refuse_non_finite_step(name, sae, result.terms, step=self.step + 1, last_good=self.last_good)
-
     def calibrate_(self) -> None:
+        """Makes the SAEs ready for use as they are, once it is certain that all steps so far were finite."""
+        self.guard.settle()
         for name, sae in self.saes.items():
-            device, columns = sae.W_enc.device, self.columns[name]
+            device, columns = sae.W_dec.device, self.columns[name]
             sae.calibrate_(x[:, columns].to(device) for x in self.samples("calibration"))
 
     def save(self, checkpoints: CheckpointKeeper) -> str:
@@ -138,8 +135,8 @@ class TrainingRun:
             weights={name: sae.state_dict() for name, sae in self.saes.items()},
             learners={name: learner.state_dict() for name, learner in self.learners.items()},
         )
-        self.last_good = str(checkpoints.save(snapshot, self.saes))
-        return self.last_good
+        self.guard.last_good = str(checkpoints.save(snapshot, self.saes))
+        return self.guard.last_good
 
     def restore_(self, snapshot: TrainingSnapshot) -> None:
         """Continues where the snapshot was taken; another setup is refused with its differences."""

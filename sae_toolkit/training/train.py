@@ -74,12 +74,14 @@ def train(
                 run.save(checkpoints)
     run.calibrate_()
     for sae in named.values():
+        sae.progress = 1.0
         sae.eval()
     if checkpoints:
         run.save(checkpoints)
     for name, learner in run.learners.items():  # said last: where warnings are errors, the run is already kept
-        if shortfall := learner.control.shortfall():
-            warnings.warn(f"SAE {name!r}: {shortfall}", stacklevel=2)
+        for complaint in (learner.control.shortfall(), learner.dead.shortfall()):
+            if complaint:
+                warnings.warn(f"SAE {name!r}: {complaint}", stacklevel=2)
     seconds = time.perf_counter() - started
     return TrainResult(named, run.step, run.step * config.batch_size, seconds, run.excluded)
 

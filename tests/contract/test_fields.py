@@ -9,6 +9,7 @@ import torch
 from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, train, weights_sha256
+from sae_toolkit.saes.rank_selection import SelectingConfig
 
 # Runs of a few steps cannot reach their target L0, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")
@@ -17,7 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")
 LEARNING = LearningConfig(warmup_steps=3, clip_norm=0.5, dead_after_samples=40, sparsity_warmup_fraction=0.5)
 CONFIG = TrainConfig(n_samples=240, batch_size=30, learning=LEARNING, preparation_samples=120)
 
-BY_HAND: dict[str, list[Any]] = {}
+BY_HAND: dict[str, list[Any]] = {
+    f"{variant.__name__}.Config.initial_k": [8] for variant in VARIANTS if issubclass(variant.Config, SelectingConfig)
+}
 """Other values of a field, as "Config.field": only for a field that `candidates` cannot change by its type."""
 
 

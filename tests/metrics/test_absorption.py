@@ -3,9 +3,9 @@ import torch
 
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.absorption import Absorption
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 

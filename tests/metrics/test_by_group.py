@@ -11,11 +11,11 @@ from sklearn.metrics import r2_score
 
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.by_group import ByGroup
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.labels import documents, linguistic, position_buckets, token_classes
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 ANY_SAE = FixedDictionary(torch.eye(2), coder=LinearTopK(1))
 TEXTS = (" cat", ".", "7", " Dog", "ing")

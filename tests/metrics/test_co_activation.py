@@ -5,9 +5,9 @@ from scipy.stats import spearmanr
 
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.co_activation import CoActivation
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 
 def score_of(latents, decoder):

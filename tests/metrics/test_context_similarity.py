@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.context_similarity import ContextSimilarity, paired_documents, pairwise_cosines, texts_of
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 ANY_SAE = FixedDictionary(torch.eye(2), coder=LinearTopK(1))
 N_DOCUMENTS, LENGTH, N_TOPICS = 80, 30, 4

@@ -11,10 +11,10 @@ import torch
 from fake_splicing import FakeSplicingSource
 
 import sae_toolkit.metrics as package
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.labels import position_buckets, token_classes
 from sae_toolkit.metrics.metric import Metric
+from sae_toolkit.saes.coders import LinearTopK
 
 SHIPPED = {
     "Absorption",

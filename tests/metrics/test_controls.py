@@ -5,7 +5,6 @@ import torch
 
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
-from sae_toolkit.metrics.coders import MatchingPursuit, RefittedTopK
 from sae_toolkit.metrics.components import ica_directions, kmeans_directions, nmf_directions, pca_directions
 from sae_toolkit.metrics.controls import (
     CEILING,
@@ -26,6 +25,7 @@ from sae_toolkit.metrics.evaluate import evaluate
 from sae_toolkit.metrics.matching import match_latents
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.saes.batch_topk import BatchTopKSAE
+from sae_toolkit.saes.coders import MatchingPursuit, RefittedTopK
 
 
 @pytest.fixture(scope="module")

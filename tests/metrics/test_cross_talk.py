@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.cross_talk import CrossTalk
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.saes.relu import ReluSAE
 from sae_toolkit.sparse_rows import SparseRows
 

@@ -6,10 +6,10 @@ import torch
 from sklearn.linear_model import LinearRegression
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.crowding import Crowding
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 
 def scores_of(latents, decoder, squared_error):

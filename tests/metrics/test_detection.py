@@ -7,10 +7,10 @@ import sae_toolkit.metrics.co_firing as co_firing_file
 import sae_toolkit.metrics.detection as detection_file
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.co_firing import Column
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.detection import LatentDetection, Levels, pearson, tuned_f1
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 N = 400

@@ -3,10 +3,10 @@ import torch
 from polytopes import tetrahedron
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.encoder_interference import EncoderInterference, reading_directions
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.saes.relu import ReluSAE
 
 

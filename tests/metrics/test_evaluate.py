@@ -8,13 +8,13 @@ from toy import ToySource
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary, random_directions
 from sae_toolkit.metrics.evaluate import default_metrics, evaluate, evaluate_and_count, with_reference
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.score import Score
 from sae_toolkit.metrics.sparsity import Sparsity
 from sae_toolkit.saes.batch_topk import BatchTopKSAE
+from sae_toolkit.saes.coders import LinearTopK
 
 
 class RowStream(ActivationStream):

@@ -7,11 +7,11 @@ from toy import ToySource
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import hierarchical_world
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.evaluate import full_metrics
 from sae_toolkit.metrics.firing_absorption import FiringAbsorption, families_of
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 RATE, CONTROL = "firing_absorption_rate", "firing_absorption_control"

@@ -9,12 +9,12 @@ from toy import ToySource
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import hierarchical_world
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.evaluate import default_metrics, full_metrics
 from sae_toolkit.metrics.firing_recovery import FiringRecovery
 from sae_toolkit.metrics.firing_splitting import FiringSplitting
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 

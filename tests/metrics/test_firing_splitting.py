@@ -5,10 +5,10 @@ import torch
 
 import sae_toolkit.metrics.firing_splitting as firing_splitting_file
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.firing_splitting import FiringSplitting
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 SPLIT, COPIED, MERGED = "firing_splitting_rate", "firing_duplicate_rate", "firing_merging_rate"

@@ -11,11 +11,11 @@ from scipy.sparse import csr_matrix
 from toy import ToySource
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary, random_directions
 from sae_toolkit.metrics.evaluate import default_metrics, full_metrics
 from sae_toolkit.metrics.first_letter import PER_WORD, FirstLetter, earlier_uses, first_letters, main_latents
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 LETTERS, WORDS, USES, D = 4, 120, 3, 40
 SUFFIXES = [x + y for x in ascii_lowercase for y in ascii_lowercase][:WORDS]

@@ -11,7 +11,6 @@ from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
 from sae_toolkit.metrics.co_activation import CoActivation
-from sae_toolkit.metrics.coders import LinearTopK, RefittedTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.cross_talk import CrossTalk
 from sae_toolkit.metrics.crowding import Crowding
@@ -26,6 +25,7 @@ from sae_toolkit.metrics.merging import Merging
 from sae_toolkit.metrics.recovery import FeatureRecovery
 from sae_toolkit.metrics.saelens import SAELensRecovery
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK, RefittedTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 N, D = 32, 24

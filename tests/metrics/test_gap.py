@@ -5,13 +5,13 @@ import torch
 from sae_toolkit import TopKSAE
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit
 from sae_toolkit.metrics.controls import CEILING, ceilings
 from sae_toolkit.metrics.detection import LatentDetection
 from sae_toolkit.metrics.gap import SPLIT, Gap, gaps, split_over_seeds
 from sae_toolkit.metrics.paired import score_units
 from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.score_units import ScoreUnits
+from sae_toolkit.saes.coders import LinearTopK, MatchingPursuit
 
 N = 1500
 

@@ -6,10 +6,10 @@ from toy import ToySource
 from sae_toolkit import BatchTopKSAE, TrainConfig, train
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics.co_firing import Column
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.hedging import Hedging, deviance_root, partners_by_firing
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 

@@ -18,13 +18,13 @@ from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.activations.token_texts import token_texts
 from sae_toolkit.ground_truth.presets import dataset_a
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.evaluate import evaluate
 from sae_toolkit.metrics.label_selectivity import LabelSelectivity
 from sae_toolkit.metrics.label_table import label_table, order_within, split_latents, strongest
 from sae_toolkit.metrics.labels import documents, linguistic, position_buckets, token_identity
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 N_TOKENS, N_DOCUMENTS, LENGTH = 10, 40, 50
 N = N_DOCUMENTS * LENGTH

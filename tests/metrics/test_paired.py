@@ -6,7 +6,6 @@ from scipy import stats
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a
 from sae_toolkit.metrics.bootstrap import BlockSums, ratio
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.paired import (
     compare_ratios,
@@ -18,6 +17,7 @@ from sae_toolkit.metrics.paired import (
     table_of,
 )
 from sae_toolkit.metrics.score_units import ScoreUnits, block_units
+from sae_toolkit.saes.coders import LinearTopK, MatchingPursuit
 
 
 def units(values, id="x/v1", unit="feature"):

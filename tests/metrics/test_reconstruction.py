@@ -3,10 +3,10 @@ import torch
 from sklearn.metrics import r2_score
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.reconstruction import Reconstruction, median_with_interval
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 ANY_SAE = FixedDictionary(torch.eye(2), coder=LinearTopK(1))
 

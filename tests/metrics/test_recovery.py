@@ -4,11 +4,11 @@ import pytest
 import torch
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.matching import match_latents
 from sae_toolkit.metrics.recovery import THRESHOLDS, FeatureRecovery, recovery_scores
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 
 def values(features, decoder, alive=None):

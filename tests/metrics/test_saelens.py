@@ -4,10 +4,10 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.matching import assign
 from sae_toolkit.metrics.saelens import SAELensRecovery, clamped_unit_rows
+from sae_toolkit.saes.coders import LinearTopK
 
 
 def slow_reference(directions, decoder, latents, coefficients):

@@ -9,11 +9,11 @@ from fake_splicing import FakeSplicingSource
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.superposition import SuperpositionSource
 from sae_toolkit.ground_truth.presets import dataset_a
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.labels import Labelling, linguistic, position_buckets
 from sae_toolkit.metrics.sparse_probing import SparseProbing
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 ANY_SAE = FixedDictionary(torch.eye(2), coder=LinearTopK(1))

@@ -9,9 +9,9 @@ from scipy.optimize import linear_sum_assignment
 
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.ground_truth import dataset_a
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.stability import jackknife_interval, prediction_interval, stability, stability_of
+from sae_toolkit.saes.coders import LinearTopK
 
 
 def rows(n, d=16, seed=0):

@@ -9,10 +9,10 @@ from fake_splicing import FakeSplicingSource
 from scipy.stats import entropy
 
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.token_concentration import TokenConcentration
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 
 ANY_SAE = FixedDictionary(torch.eye(2), coder=LinearTopK(1))
 

@@ -6,10 +6,10 @@ import torch
 
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.metrics import VariableRecovery
-from sae_toolkit.metrics.coders import LinearTopK
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.variable_recovery import by_frequency, permutation_within
 from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.coders import LinearTopK
 from sae_toolkit.sparse_rows import SparseRows
 
 NAMES = ("value: a", "value: b", "mood: good")

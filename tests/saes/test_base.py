@@ -24,7 +24,15 @@ def test_an_abstract_class_is_not_registered() -> None:
 def test_parameters_are_those_of_the_field(variant: type[AbstractSAE]) -> None:
     sae = variant(small_config(variant))
     shapes = {name: tuple(parameter.shape) for name, parameter in sae.named_parameters()}
-    assert shapes.items() >= {"W_enc": (8, 16), "b_enc": (16,), "W_dec": (16, 8), "b_dec": (8,)}.items()
+    encoder = {"W_enc": (8, 16), "b_enc": (16,)}
+    assert shapes.items() >= {"W_dec": (16, 8), "b_dec": (8,)}.items()
+    if variant.tied_encoder:
+        assert not shapes.keys() & encoder.keys()
+    else:
+        assert shapes.items() >= encoder.items()
+    assert {"W_enc": tuple(sae.W_enc.shape), "b_enc": tuple(sae.b_enc.shape)} == encoder
+    learned = {"W_dec"} if variant.tied_encoder else {"W_dec", *encoder}
+    assert learned <= variant.latent_axes.keys() <= shapes.keys()
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.full((16,), variant.initial_decoder_norm))
     torch.testing.assert_close(sae.W_enc, sae.W_dec.T)
 

@@ -8,26 +8,31 @@ from toy import check_loss_and_gradients, gaussian, small_config, toy_batch, wor
 from sae_toolkit import BatchTopKSAE, TrainingSignals
 
 
-def dense_loss(sae: BatchTopKSAE, x: Tensor, dead: Tensor) -> Tensor:
+def dense_loss(sae: BatchTopKSAE, x: Tensor, k: int) -> Tensor:
     """The whole loss with dense tensors and plain autograd."""
     x_n = sae.normaliser.normalise(x)
     pre = ((x_n - sae.b_dec) @ sae.W_enc + sae.b_enc).relu()
-    smallest_kept = pre.detach().flatten().sort(descending=True).values[sae.config.k * len(x) - 1]
+    smallest_kept = pre.detach().flatten().sort(descending=True).values[k * len(x) - 1]
     error = x_n - ((pre * (pre >= smallest_kept)) @ sae.W_dec + sae.b_dec)
-    aux_pre = ((x_n - sae.b_dec).detach() @ sae.W_enc + sae.b_enc).masked_fill(~dead, -torch.inf)
-    chosen = aux_pre.topk(min(sae.config.k_aux, int(dead.sum())))
-    aux = torch.zeros_like(pre).scatter(-1, chosen.indices, chosen.values).relu() @ sae.W_dec
-    target = error.detach()
-    auxk = (target - aux).square().sum(-1).mean() / target.square().sum(-1).mean()
-    return error.square().mean() + sae.config.aux_coefficient * auxk
+    return error.square().mean()
+
+
+SIGNALS = TrainingSignals(torch.arange(16) % 2 == 0, torch.tensor(1.0, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("normaliser", ["none", "per_dimension", "whitening"])
 def test_loss_and_gradients_are_those_of_the_paper(normaliser: str) -> None:
-    sae, x = working_sae(BatchTopKSAE, normaliser=normaliser, k_aux=3).double().train(), toy_batch(40).double()
-    signals = TrainingSignals(torch.arange(16) % 2 == 0, torch.tensor(1.0, dtype=torch.float64))
-    expected = dense_loss(sae, x, signals.dead)
-    check_loss_and_gradients(sae, x, signals, expected)
+    sae, x = working_sae(BatchTopKSAE, normaliser=normaliser).double().train(), toy_batch(40).double()
+    check_loss_and_gradients(sae, x, SIGNALS, dense_loss(sae, x, 3))
+
+
+def test_k_is_annealed_in_training_alone() -> None:
+    """From 7 to 3: at a quarter of the run 5. The calibrated threshold is for 3 whenever it is fitted."""
+    sae, x = working_sae(BatchTopKSAE, initial_k=7).double().train(), toy_batch(40).double()
+    sae.progress = 0.25
+    check_loss_and_gradients(sae, x, SIGNALS, dense_loss(sae, x, 5))
+    sae.calibrate_([x])
+    assert int((sae.eval().encode(x) != 0).sum()) == 3 * 40
 
 
 def test_training_keeps_exactly_k_per_sample_on_average() -> None:

@@ -1,11 +1,13 @@
 """The hot kernels against the one-line formulas that they stand for, in value and in every gradient."""
 
+from itertools import permutations
+
 import pytest
 import torch
 from torch import Tensor
 from toy import gaussian
 
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, selected_pre_acts, sparse_decode
+from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, row_dots, selected_pre_acts, sparse_decode
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 
@@ -108,5 +110,12 @@ def test_no_dense_gradient_is_built() -> None:
 def test_gathered_dots_by_hand() -> None:
     left, right = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0, 6.0], [7.0, 8.0]])
     # 1*5 + 2*6 = 17; 3*5 + 4*6 = 39; 3*7 + 4*8 = 53
-    dots = gathered_dots(left, right, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]))
-    assert dots.tolist() == [17.0, 39.0, 53.0]
+    for order in permutations(range(3)):
+        dots = gathered_dots(left, right, torch.tensor([0, 1, 1]), torch.tensor([0, 0, 1]), order=torch.tensor(order))
+        assert dots.tolist() == [17.0, 39.0, 53.0]
+
+
+def test_row_dots_by_hand() -> None:
+    left, right = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[5.0, 6.0], [7.0, 8.0]])
+    assert row_dots(left, right).tolist() == [17.0, 53.0]  # 1*5 + 2*6, 3*7 + 4*8
+    assert row_dots(left.T, right).tolist() == [23.0, 46.0]  # columns as rows: 1*5 + 3*6, 2*7 + 4*8

@@ -3,35 +3,52 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import check_loss_and_gradients, small_config, toy_batch, working_sae
+from toy import ToySource, check_loss_and_gradients, small_config, toy_batch, working_sae
 
-from sae_toolkit import TopKSAE, TrainingSignals
+from sae_toolkit import AbstractSAE, TopKSAE, TrainConfig, TrainingSignals, train
 
-NONE_DEAD = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(1.0, dtype=torch.float64))
-SOME_DEAD = NONE_DEAD._replace(dead=torch.arange(16) % 2 == 0)
+SIGNALS = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(1.0, dtype=torch.float64))
 
 
-def dense_loss(sae: TopKSAE, x: Tensor, dead: Tensor) -> Tensor:
+def dense_loss(sae: TopKSAE, x: Tensor, k: int) -> Tensor:
     """The whole loss with dense tensors and plain autograd."""
     x_n = sae.normaliser.normalise(x)
     pre = (x_n - sae.b_dec) @ sae.W_enc + sae.b_enc
-    top = pre.topk(sae.config.k)
+    top = pre.topk(k)
     z = torch.zeros_like(pre).scatter(-1, top.indices, top.values).relu()
     error = x_n - (z @ sae.W_dec + sae.b_dec)
-    aux_pre = ((x_n - sae.b_dec).detach() @ sae.W_enc + sae.b_enc).masked_fill(~dead, -torch.inf)
-    chosen = aux_pre.topk(min(sae.config.k_aux, int(dead.sum())))
-    aux = torch.zeros_like(pre).scatter(-1, chosen.indices, chosen.values).relu() @ sae.W_dec
-    target = error.detach()
-    auxk = (target - aux).square().sum(-1).mean() / target.square().sum(-1).mean()
-    return error.square().mean() + (sae.config.aux_coefficient * auxk if dead.any() else 0)
+    return error.square().mean()
 
 
-@pytest.mark.parametrize("signals", [NONE_DEAD, SOME_DEAD], ids=["none dead", "half dead"])
 @pytest.mark.parametrize("normaliser", ["none", "per_dimension", "whitening"])
-def test_loss_and_gradients_are_those_of_the_paper(signals: TrainingSignals, normaliser: str) -> None:
-    sae, x = working_sae(TopKSAE, normaliser=normaliser, k_aux=3).double().train(), toy_batch(40).double()
-    expected = dense_loss(sae, x, signals.dead)
-    check_loss_and_gradients(sae, x, signals, expected)
+@pytest.mark.parametrize("shape", [(40, 8), (5, 8, 8)], ids=["rows", "3-D"])
+def test_loss_and_gradients_are_those_of_the_paper(normaliser: str, shape: tuple[int, ...]) -> None:
+    sae, x = working_sae(TopKSAE, normaliser=normaliser).double().train(), toy_batch(40).double().reshape(shape)
+    check_loss_and_gradients(sae, x, SIGNALS, dense_loss(sae, x, 3))
+
+
+@pytest.mark.parametrize(("progress", "k"), [(0.0, 11), (0.25, 7), (0.499, 3), (0.5, 3), (0.9, 3), (1.0, 3)])
+def test_k_moves_to_its_value_over_the_first_half(progress: float, k: int) -> None:
+    """From 11 to 3: at a quarter of the run, half way through the annealing, it is 7."""
+    sae, x = working_sae(TopKSAE, initial_k=11).double().train(), toy_batch(40).double()
+    sae.progress = progress
+    check_loss_and_gradients(sae, x, SIGNALS, dense_loss(sae, x, k))
+    assert (sae.eval().encode(x) != 0).sum(1).max() <= 3  # inference is never annealed
+
+
+def test_the_trainer_tells_the_progress() -> None:
+    seen = []
+
+    class Watched(TopKSAE):
+        def loss_terms(self, x, output, signals):  # type: ignore[no-untyped-def]
+            seen.append((self.progress, output.sparse_latents().values.numel() / len(x)))
+            return super().loss_terms(x, output, signals)
+
+    sae = Watched(small_config(TopKSAE, initial_k=11))
+    del AbstractSAE.variants["Watched"]
+    train(sae, ToySource(), TrainConfig(n_samples=320, batch_size=40, preparation_samples=64))
+    assert seen == [(0, 11), (0.125, 9), (0.25, 7), (0.375, 5), (0.5, 3), (0.625, 3), (0.75, 3), (0.875, 3)]
+    assert sae.progress == 1
 
 
 def test_gradient_reaches_the_input() -> None:
@@ -67,7 +84,8 @@ def test_at_most_k_latents_are_active_and_none_is_negative(k: int) -> None:
     assert (z >= 0).all()
 
 
+@pytest.mark.parametrize("name", ["k", "initial_k"])
 @pytest.mark.parametrize("k", [0, 17, -1])
-def test_an_impossible_k_is_refused_with_both_numbers(k: int) -> None:
-    with pytest.raises(ValueError, match=f"k={k} asked, but d_sae=16"):
-        small_config(TopKSAE, k=k)
+def test_an_impossible_k_is_refused_with_both_numbers(name: str, k: int) -> None:
+    with pytest.raises(ValueError, match=f"^{name}={k} asked, but d_sae=16"):
+        small_config(TopKSAE, **{name: k})

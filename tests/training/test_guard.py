@@ -1,5 +1,6 @@
 """A number that is not finite stops the run, names where it appeared, and reaches no weight."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from sae_toolkit import (
     train,
 )
 from sae_toolkit.training import NonFiniteError
-from sae_toolkit.training.guard import refuse_non_finite_batch
+from sae_toolkit.training.guard import Guard, refuse_non_finite_batch
 
 CONFIG = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64)
 
@@ -102,3 +103,34 @@ def test_a_diverging_loss_names_its_tensor_and_leaves_the_weights(
     assert snapshot is not None
     for name, tensor in sae.state_dict().items():
         assert torch.equal(tensor, snapshot.weights["sae"][name]), name
+
+
+@pytest.mark.parametrize("delay_steps", [1, 3])
+def test_a_late_answer_is_not_too_late(delay_steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: step 3 is not finite, the run goes on for a while, but nothing is updated with it."""
+    monkeypatch.setattr("sae_toolkit.training.run.Guard", lambda: Guard(delay_steps))
+    good, bad = (ExplodingSAE(AbstractSAE.Config(d_in=8, d_sae=16)) for _ in "ab")
+    learning = LearningConfig(decay_fraction=0.0)  # the short run has the same learning rates as the long one
+    config = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64, learning=learning)
+    train(good, ToySource(), replace(config, n_samples=64))
+    with pytest.raises(NonFiniteError, match=r"step 3: SAE 'sae' diverged.*loss term trap"):
+        train(bad, ToySource(), config)
+    assert bad.steps == 3 + delay_steps
+    for name, tensor in bad.state_dict().items():  # equal but for rows normalised once more
+        torch.testing.assert_close(tensor, good.state_dict()[name], rtol=0, atol=1e-6, msg=name)
+
+
+def test_a_bad_sample_is_named_as_such_when_found_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sae_toolkit.training.run.Guard", lambda: Guard(1))
+    with pytest.raises(NonFiniteError, match=r"step 8: the activations hold 1 row.*row 1 "):
+        train(ReluSAE(small_config(ReluSAE)), ToySource(bad_at=7), CONFIG)
+
+
+def test_no_checkpoint_is_written_over_an_open_question(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("sae_toolkit.training.run.Guard", lambda: Guard(100))
+    sae = ExplodingSAE(AbstractSAE.Config(d_in=8, d_sae=16))
+    with pytest.raises(NonFiniteError, match="step 3"):
+        train(sae, ToySource(), CONFIG, checkpoints=Checkpoints(tmp_path, every_samples=64))
+    snapshot = Checkpoints(tmp_path, every_samples=64).latest()
+    assert snapshot is not None
+    assert snapshot.step == 2

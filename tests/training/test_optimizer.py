@@ -1,13 +1,14 @@
 """The unit-norm constraint: gradients lose their part along the row, rows keep length 1."""
 
+import pytest
 import torch
 from torch import nn
 from toy import gaussian
 
 from sae_toolkit import LearningConfig
 from sae_toolkit.training.optimizer import (
-    clip_gradients_,
-    gradient_norm,
+    FusedAdam,
+    gradient_norms,
     make_optimizer,
     normalise_rows_,
     project_decoder_gradient_,
@@ -38,15 +39,44 @@ def test_adam_takes_its_settings() -> None:
     assert optimizer.param_groups[0]["betas"] == (0.4, 0.5)
 
 
-def test_clipping_equals_torch() -> None:
-    ours, theirs = (
-        [nn.Parameter(torch.zeros(4, 3)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(1))] for _ in "ab"
-    )
-    for limit in (0.5, 1e3):
-        for i, (a, b) in enumerate(zip(ours[:2], theirs[:2], strict=True)):  # the last has no gradient
-            a.grad, b.grad = gaussian(*a.shape, seed=i), gaussian(*a.shape, seed=i)
-        norm = gradient_norm(ours)
-        clip_gradients_(ours, norm, limit=limit)
-        torch.testing.assert_close(norm, nn.utils.clip_grad_norm_(theirs, limit))
-        for a, b in zip(ours[:2], theirs[:2], strict=True):
-            torch.testing.assert_close(a.grad, b.grad)
+def parameters_and_optimizer() -> tuple[dict[str, nn.Parameter], FusedAdam]:
+    named = {
+        "matrix": nn.Parameter(gaussian(4, 3)),
+        "by columns": nn.Parameter(gaussian(3, 4).T),
+        "vector": nn.Parameter(gaussian(5)),
+        "idle": nn.Parameter(gaussian(1)),
+    }
+    return named, make_optimizer(named.values(), LearningConfig())
+
+
+@pytest.mark.parametrize("limit", [0.5, 1e3, None])
+def test_a_clipped_step_is_one_after_torch_has_clipped(limit: float | None) -> None:
+    """Two steps, so that the moments count too; "idle" has no gradient."""
+    (ours, our_optimizer), (theirs, their_optimizer) = parameters_and_optimizer(), parameters_and_optimizer()
+    for step in range(2):
+        for i, name in enumerate(("matrix", "by columns", "vector")):
+            ours[name].grad, theirs[name].grad = (gaussian(*ours[name].shape, seed=10 * step + i) for _ in "ab")
+        norms = gradient_norms(ours.items())
+        norm = torch.stack(list(norms.values())).norm()
+        our_optimizer.clipped_step_(norm, torch.tensor(True), limit=limit)
+        clipped_norm = nn.utils.clip_grad_norm_(theirs.values(), limit or 1e9)
+        their_optimizer.step()
+        torch.testing.assert_close(norm, clipped_norm)
+        assert norms.keys() == {"matrix", "by columns", "vector"}
+        for name, parameter in ours.items():
+            torch.testing.assert_close(parameter, theirs[name])
+
+
+def test_a_step_that_is_not_finite_changes_nothing() -> None:
+    named, optimizer = parameters_and_optimizer()
+    for parameter in named.values():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.clipped_step_(torch.tensor(1.0), torch.tensor(True), limit=1.0)
+    before = [parameter.detach().clone() for parameter in named.values()]
+    moments = [{key: value.clone() for key, value in optimizer.state[p].items()} for p in named.values()]
+    for parameter in named.values():
+        parameter.grad = torch.full_like(parameter, float("nan"))
+    optimizer.clipped_step_(torch.tensor(float("nan")), torch.tensor(False), limit=1.0)
+    for parameter, old, old_state in zip(named.values(), before, moments, strict=True):
+        assert torch.equal(parameter, old)
+        assert all(torch.equal(optimizer.state[parameter][key], value) for key, value in old_state.items())

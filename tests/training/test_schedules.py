@@ -2,6 +2,7 @@
 
 import pytest
 
+from sae_toolkit.training import suggested_learning_rate
 from sae_toolkit.training.schedules import learning_rate_factor, warmup_factor
 
 
@@ -35,3 +36,16 @@ def test_every_step_learns_and_none_exceeds_the_peak(n_steps: int, warmup_steps:
         for step in range(n_steps)
     ]
     assert all(0 < factor <= 1 for factor in factors)
+
+
+@pytest.mark.parametrize(
+    ("d_sae", "n_steps", "expected"), [(256, 2000, 1e-2), (4096, 2000, 5e-3), (256, 8000, 5e-3), (16, 500, 4e-2)]
+)
+def test_the_suggested_learning_rate_by_hand(d_sae: int, n_steps: int, expected: float) -> None:
+    assert suggested_learning_rate(d_sae=d_sae, n_steps=n_steps) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("sizes", [{"d_sae": 0, "n_steps": 5}, {"d_sae": 5, "n_steps": 0}])
+def test_no_learning_rate_for_nothing(sizes: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="=0 given"):
+        suggested_learning_rate(**sizes)

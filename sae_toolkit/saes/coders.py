@@ -51,12 +51,17 @@ class MatchingPursuit(Coder):
     """
 
     k: int
+    smallest: float = 0.0
+    """In the units of x: a sample takes no direction that correlates less than this with what is left of it, so that
+    it uses as many as it needs. 0: up to rounding."""
 
     def __post_init__(self) -> None:
         check_positive("MatchingPursuit", "k", self.k)
+        if not self.smallest >= 0:
+            raise ValueError(f"MatchingPursuit: smallest={self.smallest} given, but it must not be negative.")
 
     def encode(self, x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"]) -> SparseRows:
-        chosen, used = pursue(x, directions, min(self.k, *directions.shape))
+        chosen, used = pursue(x, directions, min(self.k, *directions.shape), self.smallest)
         return nonnegative_refit(x, directions, chosen, used)
 
 
@@ -96,7 +101,7 @@ def nonnegative_refit(
 
 
 def pursue(
-    x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"], n_steps: int
+    x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"], n_steps: int, smallest: float
 ) -> tuple[Int[Tensor, "batch n_steps"], Bool[Tensor, "batch n_steps"]]:
     """Which directions orthogonal pursuit takes, and which of its steps found anything.
 
@@ -105,7 +110,7 @@ def pursue(
     """
     batch, d_in = x.shape
     residual = x
-    enough = NEGLIGIBLE * x.norm(dim=1)
+    enough = (NEGLIGIBLE * x.norm(dim=1)).clamp_min(smallest)
     basis = x.new_zeros(batch, n_steps, d_in)
     chosen = torch.zeros(batch, n_steps, dtype=torch.long, device=x.device)
     used = torch.zeros(batch, n_steps, dtype=torch.bool, device=x.device)
@@ -152,19 +157,39 @@ class NonnegativeLasso(Coder):
         check_positive("NonnegativeLasso", "n_iterations", self.n_iterations)
 
     def encode(self, x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"]) -> SparseRows:
-        step = 1.0 / torch.linalg.matrix_norm(directions, ord=2).square().clamp_min(NEGLIGIBLE)
-        linear = x @ directions.T - self.penalty
-        z = torch.zeros_like(linear)
-        ahead, momentum = z, torch.ones_like(x[:, :1])
-        for _ in range(self.n_iterations):
-            gradient = (ahead @ directions) @ directions.T - linear
-            stepped = (ahead - step * gradient).clamp_min(0)
-            restart = ((ahead - stepped) * (stepped - z)).sum(1, keepdim=True) > 0
-            momentum = torch.where(restart, 1.0, momentum)
-            following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
-            ahead = stepped + (momentum - 1) / following * (stepped - z)
-            z, momentum = stepped, following
-        return SparseRows.from_dense(z)
+        return SparseRows.from_dense(nonnegative_fista(x, directions, self.penalty, self.n_iterations))
+
+
+@dataclass(frozen=True)
+class NonnegativeLeastSquares(Coder):
+    """min over z >= 0 of ||x - z D||^2, by the same iteration: exact, but rarely sparse."""
+
+    n_iterations: int = 300
+
+    def __post_init__(self) -> None:
+        check_positive("NonnegativeLeastSquares", "n_iterations", self.n_iterations)
+
+    def encode(self, x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"]) -> SparseRows:
+        return SparseRows.from_dense(nonnegative_fista(x, directions, 0.0, self.n_iterations))
+
+
+def nonnegative_fista(
+    x: Float[Tensor, "batch d_in"], directions: Float[Tensor, "w d_in"], penalty: float, n_iterations: int
+) -> Float[Tensor, "batch w"]:
+    """Accelerated projected gradient; a sample restarts its momentum whenever that points uphill."""
+    step = 1.0 / torch.linalg.matrix_norm(directions, ord=2).square().clamp_min(NEGLIGIBLE)
+    linear = x @ directions.T - penalty
+    z = torch.zeros_like(linear)
+    ahead, momentum = z, torch.ones_like(x[:, :1])
+    for _ in range(n_iterations):
+        gradient = (ahead @ directions) @ directions.T - linear
+        stepped = (ahead - step * gradient).clamp_min(0)
+        restart = ((ahead - stepped) * (stepped - z)).sum(1, keepdim=True) > 0
+        momentum = torch.where(restart, 1.0, momentum)
+        following = (1 + (1 + 4 * momentum.square()).sqrt()) / 2
+        ahead = stepped + (momentum - 1) / following * (stepped - z)
+        z, momentum = stepped, following
+    return z
 
 
 def positive_entries(values: Float[Tensor, "batch k"], indices: Int[Tensor, "batch k"], n_columns: int) -> SparseRows:

@@ -2,7 +2,14 @@ import pytest
 import torch
 from scipy.optimize import nnls
 
-from sae_toolkit.metrics.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
+from sae_toolkit.saes.coders import LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
+
+
+@pytest.fixture(scope="module")
+def features():
+    """256 unit vectors in 64 dimensions."""
+    rows = torch.randn(256, 64, generator=torch.Generator().manual_seed(0))
+    return rows / rows.norm(dim=1, keepdim=True)
 
 
 @pytest.fixture

@@ -1,0 +1,83 @@
+"""Latents that are 0 up to a bound on their pre-activation: stored sparse once few are active, dense while many are.
+
+A dense step needs five products of the size of the dictionary. Where few latents are active, only the encoder's own is
+needed: `latents_above` gives `SparseRows` then, which cost as much as TopK latents to decode and differentiate. While
+many are active (at the start of training) dense products are faster, and it gives a dense tensor; the numbers are the
+same. The other functions take either form, so a variant is written once. For a ReLU or a gate the bound is 0; for a
+JumpReLU it is the threshold less half the window in which the threshold learns, and `each_latent` applies the jump.
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sae_toolkit.saes.selection import Encoder, few_above
+from sae_toolkit.saes.sparse_ops import dense_pre_acts, sparse_decode, with_encoder_gradient
+from sae_toolkit.sparse_rows import SparseRows
+
+SPARSE_SHARE = 1 / 16
+"""Share of active latents up to which they are stored sparse. On CPUs both forms take about the same time at 1/10."""
+
+
+def latents_above(
+    x: Float[Tensor, "batch d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
+    b_dec: Float[Tensor, " d_in"],
+    *,
+    bound: float | Float[Tensor, " d_sae"] = 0.0,
+) -> Float[Tensor, "batch d_sae"] | SparseRows:
+    """p = (x - b_dec) @ W_enc + b_enc where p > bound, 0 elsewhere; the bound itself gets no gradient."""
+    encoder = Encoder(W_enc.detach(), b_enc.detach(), b_dec.detach())
+    level = bound.detach() if isinstance(bound, Tensor) else bound
+    few = few_above(x.detach(), encoder, threshold=level, at_most=SPARSE_SHARE)
+    if few is not None:
+        return with_encoder_gradient(few, x, W_enc, b_enc, b_dec)
+    pre_acts = dense_pre_acts(x, W_enc, b_enc, b_dec)
+    return pre_acts.relu() if isinstance(level, float) and level == 0 else torch.where(pre_acts > level, pre_acts, 0.0)
+
+
+def each_latent(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows,
+    function: Callable[..., Tensor],
+    *parameters: Float[Tensor, " d_sae"],
+) -> Float[Tensor, "*batch d_sae"] | SparseRows:
+    """function(activation, parameter of its latent, ...) wherever a latent is not 0; what is 0 stays 0."""
+    if isinstance(latents, SparseRows):
+        return each_value(latents, function, *parameters)
+    return torch.where(latents != 0, function(latents, *parameters), 0.0)
+
+
+def each_value(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows,
+    function: Callable[..., Tensor],
+    *parameters: Float[Tensor, " d_sae"],
+) -> Float[Tensor, "*batch d_sae"] | SparseRows:
+    """The same for a function that leaves 0 at 0; its slope there counts (a latent may be just below its threshold)."""
+    if isinstance(latents, SparseRows):
+        own = [parameter[latents.indices] for parameter in parameters]
+        return latents.with_values(function(latents.values, *own))
+    return function(latents, *parameters)
+
+
+def weighted_sums(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows, weights: Float[Tensor, " d_sae"]
+) -> Float[Tensor, "*batch"]:
+    """sum_i z_i * weights_i of each sample, such as an L1 penalty weighted by decoder norms."""
+    return decode_either(latents, weights.unsqueeze(1)).squeeze(-1)
+
+
+def mean_total(latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, ""]:
+    """mean_b sum_i z_i."""
+    if isinstance(latents, SparseRows):
+        return latents.values.sum() / latents.n_rows
+    return latents.sum(-1).mean()
+
+
+def decode_either(
+    latents: Float[Tensor, "*batch d_sae"] | SparseRows, W_dec: Float[Tensor, "d_sae d"]
+) -> Float[Tensor, "*batch d"]:
+    """z @ W_dec."""
+    return sparse_decode(latents, W_dec) if isinstance(latents, SparseRows) else latents @ W_dec

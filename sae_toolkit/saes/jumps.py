@@ -1,0 +1,113 @@
+"""What JumpReLU variants share: a threshold for each latent, which learns from the samples near it.
+
+Rajamanoharan et al. 2024 ("Jumping Ahead", arXiv 2407.14435): z = p H(p - theta) (equation 6), and penalties count
+H(p - theta). Both jump, so theta learns from pseudo-derivatives with a rectangular window of width eps (equations 11
+and 12). Only pre-activations inside the window or above it matter to anything, so in training mode these are kept
+(`latents_above`), and at inference those above theta.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sae_toolkit.saes.active_latents import each_latent, latents_above, mean_total
+from sae_toolkit.saes.base import AbstractSAE, Latents
+
+
+@dataclass(frozen=True, kw_only=True)
+class JumpingConfig(AbstractSAE.Config):
+    """Choices of an SAE with a learned threshold for each latent."""
+
+    bandwidth: float = 0.5
+    """Width of the window around a threshold in which samples move it, in normalised units (coordinates of x
+    have mean square 1, so that ||x|| is near sqrt(d_in)). Wide windows are biased, narrow ones noisy."""
+    initial_threshold: float = 0.1
+    """Where thresholds start, in the same units."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("bandwidth", "initial_threshold"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"JumpReLU: {name}={getattr(self, name)} given, but it must be positive.")
+
+
+def initial_thresholds(config: JumpingConfig) -> nn.Parameter:
+    """One for each latent."""
+    return nn.Parameter(torch.full((config.d_sae,), config.initial_threshold))
+
+
+def jumping_latents(
+    sae: AbstractSAE, x: Float[Tensor, "batch d_in"], threshold: Float[Tensor, " d_sae"], bandwidth: float
+) -> tuple[Latents, Latents]:
+    """Latents of normalised samples, and the pre-activations that they and the thresholds learn from.
+
+    Thresholds get a gradient in training mode alone, where everything above theta - eps / 2 is kept.
+    """
+    bar = threshold.clamp_min(0)
+    if not sae.training:
+        above = latents_above(x, sae.W_enc, sae.b_enc, sae.b_dec, bound=bar)
+        return above, above
+    pre_acts = latents_above(x, sae.W_enc, sae.b_enc, sae.b_dec, bound=bar - bandwidth / 2)
+    return jump_relu(pre_acts, threshold, bandwidth), pre_acts
+
+
+def jump_relu(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: float) -> Latents:
+    """ReLU(p) H(p - theta), with d/d theta = -theta / eps inside the window (equation 11); theta < 0 acts as 0."""
+
+    def jump(p: Tensor, theta: Tensor) -> Tensor:
+        jumped: Tensor = JumpRelu.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
+        return jumped
+
+    return each_latent(pre_acts, jump, threshold)
+
+
+def step_l0(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: float) -> Float[Tensor, ""]:
+    """Mean number of latents per sample with p > theta, with d/d theta = -1 / eps in the window (equation 12)."""
+
+    def step(p: Tensor, theta: Tensor) -> Tensor:
+        stepped: Tensor = Step.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
+        return stepped
+
+    return mean_total(each_latent(pre_acts, step, threshold))
+
+
+class JumpRelu(torch.autograd.Function):
+    """The JumpReLU with its pseudo-derivative; thresholds have the shape of the pre-activations."""
+
+    @staticmethod
+    def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre_acts, threshold)
+        ctx.bandwidth = bandwidth
+        return torch.where(pre_acts > threshold.clamp_min(0), pre_acts, 0.0)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        pre_acts, threshold = ctx.saved_tensors
+        bar = threshold.clamp_min(0)
+        inside = (pre_acts - bar).abs() < ctx.bandwidth / 2
+        return (
+            torch.where(pre_acts > bar, grad, 0.0),
+            torch.where(inside, grad * bar / -ctx.bandwidth, 0.0),
+            None,
+        )
+
+
+class Step(torch.autograd.Function):
+    """1 where a pre-activation exceeds its threshold; only the threshold gets a (pseudo-)gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(pre_acts, threshold)
+        ctx.bandwidth = bandwidth
+        return (pre_acts > threshold.clamp_min(0)).to(pre_acts.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
+        pre_acts, threshold = ctx.saved_tensors
+        inside = (pre_acts - threshold.clamp_min(0)).abs() < ctx.bandwidth / 2
+        return None, torch.where(inside, grad / -ctx.bandwidth, 0.0), None

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.saes.rank_selection import SelectingConfig
 
 FIRING_SHARE = 0.02
 """Share of samples on which AuxK lets a dead latent act that a bias keeps below 0 everywhere."""
@@ -32,7 +33,9 @@ def auxk_loss(
     target = error.detach()
     centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
     pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
-    modelled = largest_positive(pre_acts + bias_to_fire(pre_acts.detach()), k_aux) @ sae.W_dec.index_select(0, dead_ids)
+    if not isinstance(sae.config, SelectingConfig):  # those lose by rank: no bias silences them, as a penalty does
+        pre_acts = pre_acts + bias_to_fire(pre_acts.detach())
+    modelled = largest_positive(pre_acts, k_aux) @ sae.W_dec.index_select(0, dead_ids)
     size = target.square().sum()
     missed = (target - modelled).square().sum() * (size > 0)  # nothing is left to model where the error is exactly 0
     return missed / size.clamp_min(torch.finfo(target.dtype).tiny)

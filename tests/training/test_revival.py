@@ -6,6 +6,7 @@ from torch import Tensor
 from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE, JumpReluSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit.saes.rank_selection import SelectingConfig
 from sae_toolkit.training.revival import dead_pre_act_loss, revival_terms
 
 DEAD = torch.tensor([1, 4, 5, 9, 14])
@@ -97,8 +98,9 @@ def share_of_dead(variant: type[AbstractSAE], way: str) -> float:
     source = ToySource(n_features=40, d_in=16, active=3)
     sae = variant(small_config(variant, d_in=16, d_sae=40))
     with torch.no_grad():
-        sae.W_enc[:, ::2] *= 0.02
-        sae.b_enc[::2] -= 0.5
+        sae.W_enc[:, ::2] *= 0.02  # which loses every competition by rank; a penalty silences by the bias, too
+        if not isinstance(sae.config, SelectingConfig):
+            sae.b_enc[::2] -= 0.5
     learning = LearningConfig(learning_rate=0.01, dead_after_samples=2000, **WAYS[way])
     train(sae, source, TrainConfig(n_samples=160_000, batch_size=400, preparation_samples=1000, learning=learning))
     x = next(source.stream(4000, seed=0, split="eval")).activations

@@ -41,7 +41,7 @@ class Config:
     """Optimizer updates between two looks at the recovery, which date the .95."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=60_000, batch_size=128), eval_samples=2_000)
+SMOKE = Config(train=TrainConfig(n_samples=120_000, batch_size=128), eval_samples=2_000)
 WORLDS = {"independent": (dataset_a, 6), "correlated": (correlated_world, 6), "hierarchical": (hierarchical_world, 2)}
 COLUMNS = ("mean_matched_cosine", "recall_at_0.9", "l0", "explained_variance", "dead_fraction", "samples_to_0.95")
 

@@ -94,7 +94,7 @@ def samples_to(name: str, recovery: float, run: RunFolder) -> Score:
     """Samples after which the probe first saw that mean matched cosine; NaN where it never did."""
     seen = [(r["samples"], r["probe"][name]["recovery"]) for r in run.memory.records if "probe" in r]
     first = next((samples for samples, found in seen if found >= recovery), nan)
-    return Score(value=first, n=len(seen), id=f"samples_to_{recovery}/v1")
+    return Score(value=float(first), n=len(seen), id=f"samples_to_{recovery}/v1")
 
 
 def write_table(ladder: Ladder, path: Path) -> None:

@@ -9,7 +9,7 @@ special tokens stay in the model's input and are left out of training and of eve
 
 from dataclasses import dataclass
 
-from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import CachedSource, ModelConfig, Text, TextConfig, TransformerSource, load_model
 from sae_toolkit.activations.example_language import with_examples
 from sae_toolkit.metrics import score_with_controls
@@ -38,7 +38,9 @@ class Config:
     train: TrainConfig = TrainConfig(
         n_samples=300_000_000,
         batch_size=4096,
-        learning=LearningConfig(learning_rate=3e-4, warmup_steps=1000, dead_after_samples=10_000_000),
+        learning=LearningConfig(
+            learning_rate=3e-4, warmup_steps=1000, revival=RevivalConfig(dead_after_samples=10_000_000)
+        ),
         preparation_samples=65_536,
     )
     """Budget, learning and the seed of everything."""

@@ -36,6 +36,7 @@ from .saes import TopKSAE as TopKSAE
 from .saes import TrainingSignals as TrainingSignals
 from .saes import weights_sha256 as weights_sha256
 from .training import LearningConfig as LearningConfig
+from .training import RevivalConfig as RevivalConfig
 from .training import TrainConfig as TrainConfig
 from .training import TrainingInterrupted as TrainingInterrupted
 from .training import TrainResult as TrainResult

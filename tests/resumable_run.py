@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from toy import ToySource, small_config
 
-from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, TrainConfig, train, weights_sha256
+from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, RevivalConfig, TrainConfig, train, weights_sha256
 from sae_toolkit.training import TrainingInterrupted
 
 N_STEPS, BATCH = 120, 32
@@ -19,7 +19,8 @@ N_STEPS, BATCH = 120, 32
 def run(
     folder: Path | None, variant: str, *, delay: float = 0.0, resume: bool = False, target_l0: float | None = None
 ) -> str:
-    learning = LearningConfig(dead_after_samples=96, resample_every_samples=320, target_l0=target_l0)
+    revival = RevivalConfig(dead_after_samples=96, resample_every_samples=320)
+    learning = LearningConfig(revival=revival, target_l0=target_l0)
     config = TrainConfig(n_samples=N_STEPS * BATCH, batch_size=BATCH, preparation_samples=64, learning=learning)
     sae = AbstractSAE.variants[variant](small_config(AbstractSAE.variants[variant]))
     keeper = Checkpoints(folder, every_samples=10 * BATCH) if folder else None

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import pytest
 
-from sae_toolkit import LearningConfig, TopKSAE, TrainConfig
+from sae_toolkit import LearningConfig, RevivalConfig, TopKSAE, TrainConfig
 from sae_toolkit.config import from_json, override, to_json
 
 
@@ -177,8 +177,6 @@ def test_an_override_passes_the_checks_of_the_config() -> None:
         ({"decay_fraction": 1.1}, "decay_fraction=1.1"),
         ({"sparsity_warmup_fraction": -0.1}, "sparsity_warmup_fraction=-0.1"),
         ({"clip_norm": 0.0}, "clip_norm=0.0"),
-        ({"dead_after_samples": 0}, "dead_after_samples=0"),
-        ({"resample_every_samples": 0}, "resample_every_samples=0"),
         ({"target_l0": -2.0}, "target_l0=-2.0"),
         ({"target_l0": float("nan")}, "target_l0=nan"),
     ],
@@ -186,6 +184,12 @@ def test_an_override_passes_the_checks_of_the_config() -> None:
 def test_impossible_learning_values_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         LearningConfig(**changes)
+
+
+@pytest.mark.parametrize("field", ["dead_after_samples", "resample_every_samples"])
+def test_impossible_windows_of_revival_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field}=0"):
+        RevivalConfig(**{field: 0})
 
 
 @pytest.mark.parametrize("field", ["n_samples", "batch_size", "preparation_samples"])

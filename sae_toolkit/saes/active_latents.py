@@ -4,7 +4,7 @@ A dense step needs five products of the size of the dictionary. Where few latent
 needed: `latents_above` gives `SparseRows` then, which cost as much as TopK latents to decode and differentiate. While
 many are active (at the start of training) dense products are faster, and it gives a dense tensor; the numbers are the
 same. The other functions take either form, so a variant is written once. For a ReLU or a gate the bound is 0; for a
-JumpReLU it is the threshold less half the window in which the threshold learns, and `each_latent` applies the jump.
+JumpReLU it is the threshold less half the window in which the threshold learns (`jumps.py`).
 """
 
 from collections.abc import Callable
@@ -30,13 +30,27 @@ def latents_above(
     bound: float | Float[Tensor, " d_sae"] = 0.0,
 ) -> Float[Tensor, "batch d_sae"] | SparseRows:
     """p = (x - b_dec) @ W_enc + b_enc where p > bound, 0 elsewhere; the bound itself gets no gradient."""
-    encoder = Encoder(W_enc.detach(), b_enc.detach(), b_dec.detach())
     level = bound.detach() if isinstance(bound, Tensor) else bound
-    few = few_above(x.detach(), encoder, threshold=level, at_most=SPARSE_SHARE)
+    pre_acts = few_above_or_all(x, W_enc, b_enc, b_dec, bound=level)
+    if isinstance(pre_acts, SparseRows):
+        return pre_acts
+    return pre_acts.relu() if isinstance(level, float) and level == 0 else torch.where(pre_acts > level, pre_acts, 0.0)
+
+
+def few_above_or_all(
+    x: Float[Tensor, "batch d_in"],
+    W_enc: Float[Tensor, "d_in d_sae"],
+    b_enc: Float[Tensor, " d_sae"],
+    b_dec: Float[Tensor, " d_in"],
+    *,
+    bound: float | Float[Tensor, " d_sae"],
+) -> Float[Tensor, "batch d_sae"] | SparseRows:
+    """p = (x - b_dec) @ W_enc + b_enc: those above the bound, sparse, where they are few; else every one, dense."""
+    encoder = Encoder(W_enc.detach(), b_enc.detach(), b_dec.detach())
+    few = few_above(x.detach(), encoder, threshold=bound, at_most=SPARSE_SHARE)
     if few is not None:
         return with_encoder_gradient(few, x, W_enc, b_enc, b_dec)
-    pre_acts = dense_pre_acts(x, W_enc, b_enc, b_dec)
-    return pre_acts.relu() if isinstance(level, float) and level == 0 else torch.where(pre_acts > level, pre_acts, 0.0)
+    return dense_pre_acts(x, W_enc, b_enc, b_dec)
 
 
 def each_latent(

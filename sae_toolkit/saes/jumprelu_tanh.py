@@ -3,7 +3,7 @@ Optimization Techniques"): mean squared error + tanh * mean_b sum_i tanh(c z_i |
 
 Unlike the L0 penalty of Rajamanoharan et al. 2024 it has a slope in z, so that it also trains the encoder; with a wide
 window (eps = 2) many samples move each threshold. Their loss on pre-activations is a way of reviving dead latents and
-belongs to training: `LearningConfig(dead_pre_act_coefficient=...)`.
+belongs to training: `RevivalConfig(dead_pre_act_coefficient=...)`.
 """
 
 from dataclasses import dataclass

@@ -2,8 +2,8 @@
 
 Rajamanoharan et al. 2024 ("Jumping Ahead", arXiv 2407.14435): z = p H(p - theta) (equation 6), and penalties count
 H(p - theta). Both jump, so theta learns from pseudo-derivatives with a rectangular window of width eps (equations 11
-and 12). Only pre-activations inside the window or above it matter to anything, so in training mode these are kept
-(`latents_above`), and at inference those above theta.
+and 12). Only pre-activations inside the window or above it matter to anything, so where these are few, they alone are
+kept in training mode (`few_above_or_all`), and at inference those above theta.
 """
 
 from dataclasses import dataclass
@@ -13,8 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae_toolkit.saes.active_latents import each_latent, latents_above, mean_total
+from sae_toolkit.saes.active_latents import each_value, few_above_or_all, latents_above
 from sae_toolkit.saes.base import AbstractSAE, Latents
+from sae_toolkit.sparse_rows import SparseRows
+
+ROWS_AT_ONCE = 64
+"""Dense pre-activations that are looked at together: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +50,11 @@ def jumping_latents(
 
     Thresholds get a gradient in training mode alone, where everything above theta - eps / 2 is kept.
     """
-    bar = threshold.clamp_min(0)
+    bar = threshold.detach().clamp_min(0)
     if not sae.training:
         above = latents_above(x, sae.W_enc, sae.b_enc, sae.b_dec, bound=bar)
         return above, above
-    pre_acts = latents_above(x, sae.W_enc, sae.b_enc, sae.b_dec, bound=bar - bandwidth / 2)
+    pre_acts = few_above_or_all(x, sae.W_enc, sae.b_enc, sae.b_dec, bound=bar - bandwidth / 2)
     return jump_relu(pre_acts, threshold, bandwidth), pre_acts
 
 
@@ -58,24 +62,40 @@ def jump_relu(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: 
     """ReLU(p) H(p - theta), with d/d theta = -theta / eps inside the window (equation 11); theta < 0 acts as 0."""
 
     def jump(p: Tensor, theta: Tensor) -> Tensor:
-        jumped: Tensor = JumpRelu.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
+        jumped: Tensor = JumpRelu.apply(p, theta, bandwidth)  # type: ignore[no-untyped-call]
         return jumped
 
-    return each_latent(pre_acts, jump, threshold)
+    return each_value(pre_acts, jump, threshold)
 
 
 def step_l0(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: float) -> Float[Tensor, ""]:
     """Mean number of latents per sample with p > theta, with d/d theta = -1 / eps in the window (equation 12)."""
+    above, inside = counted(pre_acts, threshold.detach().clamp_min(0), bandwidth)
+    l0: Tensor = MeanL0.apply(threshold, above, inside, bandwidth)  # type: ignore[no-untyped-call]
+    return l0
 
-    def step(p: Tensor, theta: Tensor) -> Tensor:
-        stepped: Tensor = Step.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
-        return stepped
 
-    return mean_total(each_latent(pre_acts, step, threshold))
+@torch.no_grad()
+def counted(
+    pre_acts: Latents, bar: Float[Tensor, " d_sae"], bandwidth: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, " d_sae"]]:
+    """Means over samples: how many pre-activations are above their bar, and in each latent's window."""
+    inside = torch.zeros_like(bar)
+    if isinstance(pre_acts, SparseRows):
+        own = bar[pre_acts.indices]
+        near = (pre_acts.values - own).abs() < bandwidth / 2
+        inside.index_add_(0, pre_acts.indices, near.to(bar.dtype))
+        return (pre_acts.values > own).to(bar.dtype).sum() / pre_acts.n_rows, inside / pre_acts.n_rows
+    rows = pre_acts.flatten(0, -2)
+    above = torch.zeros((), dtype=bar.dtype, device=bar.device)
+    for block in torch.split(rows, ROWS_AT_ONCE):
+        above += (block > bar).sum()
+        inside += ((block - bar).abs_() < bandwidth / 2).sum(0)
+    return above / len(rows), inside / len(rows)
 
 
 class JumpRelu(torch.autograd.Function):
-    """The JumpReLU with its pseudo-derivative; thresholds have the shape of the pre-activations."""
+    """The JumpReLU with its pseudo-derivative; a threshold for each pre-activation, or one for each column."""
 
     @staticmethod
     def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
@@ -88,26 +108,28 @@ class JumpRelu(torch.autograd.Function):
         (grad,) = grads
         pre_acts, threshold = ctx.saved_tensors
         bar = threshold.clamp_min(0)
-        inside = (pre_acts - bar).abs() < ctx.bandwidth / 2
-        return (
-            torch.where(pre_acts > bar, grad, 0.0),
-            torch.where(inside, grad * bar / -ctx.bandwidth, 0.0),
-            None,
-        )
+        half = ctx.bandwidth / 2
+        if bar.shape == pre_acts.shape:
+            inside = torch.where((pre_acts - bar).abs() < half, grad, 0.0)
+            return torch.where(pre_acts > bar, grad, 0.0), inside * bar / -ctx.bandwidth, None
+        through, inside = torch.empty_like(pre_acts), torch.zeros_like(bar)
+        for p, g, out in zip(*(torch.split(rows, ROWS_AT_ONCE) for rows in (pre_acts, grad, through)), strict=True):
+            torch.mul(g, p > bar, out=out)
+            inside += (g * ((p - bar).abs_() < half)).sum(0)
+        return through, inside * bar / -ctx.bandwidth, None
 
 
-class Step(torch.autograd.Function):
-    """1 where a pre-activation exceeds its threshold; only the threshold gets a (pseudo-)gradient."""
+class MeanL0(torch.autograd.Function):
+    """A mean number of active latents that has been counted, with the pseudo-derivative of what was counted."""
 
     @staticmethod
-    def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(pre_acts, threshold)
+    def forward(ctx: Any, threshold: Tensor, above: Tensor, inside: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(inside)
         ctx.bandwidth = bandwidth
-        return (pre_acts > threshold.clamp_min(0)).to(pre_acts.dtype)
+        return above.to(threshold.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grads
-        pre_acts, threshold = ctx.saved_tensors
-        inside = (pre_acts - threshold.clamp_min(0)).abs() < ctx.bandwidth / 2
-        return None, torch.where(inside, grad / -ctx.bandwidth, 0.0), None
+        (inside,) = ctx.saved_tensors
+        return grad * inside / -ctx.bandwidth, None, None, None

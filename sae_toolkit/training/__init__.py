@@ -4,6 +4,7 @@ from .guard import NonFiniteError as NonFiniteError
 from .interruption import TrainingInterrupted as TrainingInterrupted
 from .learning import LearningConfig as LearningConfig
 from .learning import suggested_learning_rate as suggested_learning_rate
+from .revival import RevivalConfig as RevivalConfig
 from .run import TrainConfig as TrainConfig
 from .snapshot import CheckpointKeeper as CheckpointKeeper
 from .snapshot import TrainingSnapshot as TrainingSnapshot

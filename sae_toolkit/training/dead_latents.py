@@ -36,8 +36,8 @@ class DeadLatents:
             return None
         return (
             f"{share:.0%} of its latents are dead at the end (not active in the last {window:,} samples). "
-            f"Raise the learning rate or train longer; if features are rarer than that, raise dead_after_samples; or "
-            f"revive with resample_every_samples."
+            f"Raise the learning rate or train longer; if features are rarer than that, raise "
+            f"revival.dead_after_samples; or revive with revival.resample_every_samples."
         )
 
     def restart(self, latents: Int[Tensor, " n_restarted"]) -> None:

@@ -64,7 +64,7 @@ class Learner:
         sae.rank_in = getattr(torch, config.rank_in)
         device = sae.W_dec.device
         self.optimizer = make_optimizer(sae.parameters(), config)
-        dead_after = config.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
+        dead_after = config.revival.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
         self.control = SparsityControl(config, n_steps=n_steps, device=device)
 
@@ -80,7 +80,8 @@ class Learner:
         self.sae.progress = step / self.n_steps
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
-        terms = self.sae.loss_terms(x, output, signals) | revival_terms(self.sae, x, output, signals.dead, self.config)
+        revived = revival_terms(self.sae, x, output, signals.dead, self.config.revival)
+        terms = self.sae.loss_terms(x, output, signals) | revived
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.sae.unit_norm_decoder:
@@ -114,7 +115,7 @@ class Learner:
 
     def maybe_resample_(self, x: Float[Tensor, "batch d_in"], step: int, result: StepResult) -> None:
         """Restarts dead latents whenever another `resample_every_samples` samples have gone by."""
-        every = self.config.resample_every_samples
+        every = self.config.revival.resample_every_samples
         if every is None or (step + 1) * x.shape[0] // every == step * x.shape[0] // every:
             return
         if not bool(result.finite):  # on the way to a NonFiniteError, which may come a step later

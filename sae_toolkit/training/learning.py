@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from sae_toolkit.training.revival import RevivalConfig
+
 
 @dataclass(frozen=True, kw_only=True)
 class LearningConfig:
@@ -24,15 +26,8 @@ class LearningConfig:
     of the encoder's product; a quarter more candidates than wanted are then ranked by their exact values."""
     clip_norm: float | None = 1.0
     """Largest global gradient norm; longer gradients are scaled down. None: no clipping."""
-    dead_after_samples: int | None = None
-    """A latent that has not fired for this many samples counts as dead. None: 1/400 of the run's samples,
-    because a latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
-    auxk_coefficient: float = 1 / 32
-    """Weight of the AuxK loss, which lets dead latents model what the live ones leave over. 0: off."""
-    dead_pre_act_coefficient: float = 0.0
-    """Weight of the loss that pushes dead latents towards firing, whatever they would stand for. 0: off."""
-    resample_every_samples: int | None = None
-    """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
+    revival: RevivalConfig = RevivalConfig()
+    """What counts as dead, and what brings it back."""
     target_l0: float | None = None
     """Mean number of active latents that the sparsity penalty is steered to. None: the penalty's weight is fixed."""
     sparsity_warmup_fraction: float = 0.4
@@ -41,14 +36,11 @@ class LearningConfig:
     def __post_init__(self) -> None:
         if not self.learning_rate > 0:
             raise ValueError(f"LearningConfig: learning_rate={self.learning_rate} given, but it must be positive.")
-        for name in ("clip_norm", "dead_after_samples", "resample_every_samples", "target_l0"):
+        for name in ("clip_norm", "target_l0"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given; use a positive value or None.")
         if self.rank_in not in ("float32", "bfloat16"):
             raise ValueError(f"LearningConfig: rank_in={self.rank_in!r} given; choose float32 or bfloat16.")
-        for name in ("auxk_coefficient", "dead_pre_act_coefficient"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must not be negative.")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"LearningConfig: {name}={getattr(self, name)} given, but it must lie in [0, 1).")

@@ -1,7 +1,9 @@
-"""Losses that bring dead latents back, for any variant: AuxK, and a push on their pre-activations.
+"""What counts as dead and what brings it back, for any variant: AuxK, a push on pre-activations, restarts.
 
-The third way, restarting them on badly reconstructed samples, is in `dead_latents.py`.
+The two losses are here; restarting latents on badly reconstructed samples is in `dead_latents.py`.
 """
+
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -9,10 +11,32 @@ from torch import Tensor
 
 from sae_toolkit.saes.auxiliary import auxk_loss
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput
-from sae_toolkit.training.learning import LearningConfig
 
 K_AUX = 512
 """Dead latents that model the residual of one sample, at most (Gao et al. 2024, appendix A.2)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevivalConfig:
+    """The three ways to revive latents, each on or off by itself."""
+
+    dead_after_samples: int | None = None
+    """A latent that has not fired for this many samples counts as dead. None: 1/400 of the run's samples,
+    because a latent must be found dead while the learning rate is still high enough to move it somewhere useful."""
+    auxk_coefficient: float = 1 / 32
+    """Weight of the AuxK loss, which lets dead latents model what the live ones leave over. 0: off."""
+    dead_pre_act_coefficient: float = 0.0
+    """Weight of the loss that pushes dead latents towards firing, whatever they would stand for. 0: off."""
+    resample_every_samples: int | None = None
+    """Every so many samples dead latents restart on badly reconstructed samples. None: never."""
+
+    def __post_init__(self) -> None:
+        for name in ("dead_after_samples", "resample_every_samples"):
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
+                raise ValueError(f"RevivalConfig: {name}={getattr(self, name)} given; use a positive value or None.")
+        for name in ("auxk_coefficient", "dead_pre_act_coefficient"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"RevivalConfig: {name}={getattr(self, name)} given, but it must not be negative.")
 
 
 def revival_terms(
@@ -20,7 +44,7 @@ def revival_terms(
     x: Float[Tensor, "batch d_in"],
     output: SAEOutput,
     dead: Bool[Tensor, " d_sae"],
-    config: LearningConfig,
+    config: RevivalConfig,
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted loss terms that are switched on; only weights of dead latents get a gradient from them."""
     terms = {}

@@ -8,14 +8,15 @@ import pytest
 import torch
 from toy import VARIANTS, ToySource, small_config
 
-from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, train, weights_sha256
+from sae_toolkit import AbstractSAE, LearningConfig, RevivalConfig, TrainConfig, train, weights_sha256
 from sae_toolkit.saes.rank_selection import SelectingConfig
 
 # Runs of a few steps cannot reach their target L0, and say so.
 pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")
 
 # Values at which every field acts within a few steps.
-LEARNING = LearningConfig(warmup_steps=3, clip_norm=0.5, dead_after_samples=40, sparsity_warmup_fraction=0.5)
+REVIVAL = RevivalConfig(dead_after_samples=40)
+LEARNING = LearningConfig(warmup_steps=3, clip_norm=0.5, revival=REVIVAL, sparsity_warmup_fraction=0.5)
 CONFIG = TrainConfig(n_samples=240, batch_size=30, learning=LEARNING, preparation_samples=120)
 
 BY_HAND: dict[str, list[Any]] = {
@@ -59,6 +60,13 @@ def outcome(variant: type[AbstractSAE], sae_config: Any, config: TrainConfig) ->
     return (weights_sha256(sae), [{**r, "dead": 0} for r in records])
 
 
+def outcomes(learning: LearningConfig) -> tuple[Any, ...]:
+    """Of every variant that accepts it."""
+    config = dataclasses.replace(CONFIG, learning=learning)
+    found = [outcome(variant, small_config(variant), config) for variant in VARIANTS]
+    return ("trained", [each for each in found if each[0] != "refused"])
+
+
 def refuse_unread(name: str, hint: Any, value: Any, run: Any) -> None:
     """Fails unless some other value of the field gives another outcome; a refusal counts when it names the field."""
     others = BY_HAND.get(name) or candidates(hint, value)
@@ -96,11 +104,17 @@ def test_every_learning_field_is_read(field: str) -> None:
     """Some fields concern only some variants, so all of them run and one must notice."""
 
     def run(value: Any) -> tuple[Any, ...]:
-        config = dataclasses.replace(CONFIG, learning=dataclasses.replace(LEARNING, **{field: value}))
-        found = [outcome(variant, small_config(variant), config) for variant in VARIANTS]
-        return ("trained", [each for each in found if each[0] != "refused"])
+        return outcomes(dataclasses.replace(LEARNING, **{field: value}))
 
     refuse_unread(f"LearningConfig.{field}", get_type_hints(LearningConfig)[field], getattr(LEARNING, field), run)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(RevivalConfig)])
+def test_every_revival_field_is_read(field: str) -> None:
+    def run(value: Any) -> tuple[Any, ...]:
+        return outcomes(dataclasses.replace(LEARNING, revival=dataclasses.replace(REVIVAL, **{field: value})))
+
+    refuse_unread(f"RevivalConfig.{field}", get_type_hints(RevivalConfig)[field], getattr(REVIVAL, field), run)
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(TrainConfig)])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from toy import D_IN, D_SAE, NORMALISERS, VARIANTS, ToySource, small_config, toy_batch, working_sae
 
-from sae_toolkit import AbstractSAE, LearningConfig, TrainConfig, load, save, train, weights_sha256
+from sae_toolkit import AbstractSAE, LearningConfig, RevivalConfig, TrainConfig, load, save, train, weights_sha256
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
 each_normaliser = pytest.mark.parametrize("normaliser", NORMALISERS)
@@ -21,7 +21,7 @@ def sae_at(stage: str, variant: type[AbstractSAE], normaliser: str) -> AbstractS
         sae.normaliser.fit_(toy_batch(64))
         sae.calibrate_([toy_batch(64)])
     if stage == "trained":
-        learning = LearningConfig(warmup_steps=2, dead_after_samples=64)
+        learning = LearningConfig(warmup_steps=2, revival=RevivalConfig(dead_after_samples=64))
         train(sae, ToySource(), TrainConfig(n_samples=256, batch_size=32, preparation_samples=64, learning=learning))
     return sae
 

@@ -8,10 +8,19 @@ import pytest
 import torch
 from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
-from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, TrainConfig, TrainingSignals, train, weights_sha256
+from sae_toolkit import (
+    AbstractSAE,
+    Checkpoints,
+    LearningConfig,
+    RevivalConfig,
+    TrainConfig,
+    TrainingSignals,
+    train,
+    weights_sha256,
+)
 
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
-LEARNING = LearningConfig(dead_after_samples=64, resample_every_samples=160)
+LEARNING = LearningConfig(revival=RevivalConfig(dead_after_samples=64, resample_every_samples=160))
 CONFIG = TrainConfig(n_samples=640, batch_size=32, learning=LEARNING, preparation_samples=128)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from toy import VARIANTS, ToySource, gaussian, small_config, toy_batch, working_sae
 
-from sae_toolkit import AbstractSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit import AbstractSAE, LearningConfig, ReluSAE, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.saes.base import SAEOutput
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.sparse_rows import SparseRows
@@ -112,9 +112,8 @@ def test_resampling_brings_back_latents_that_a_bias_silenced() -> None:
         sae = ReluSAE(small_config(ReluSAE, d_in=16, d_sae=40, l1_coefficient=0.2))
         with torch.no_grad():
             sae.b_enc[::2] -= 5
-        learning = LearningConfig(
-            learning_rate=0.01, dead_after_samples=2000, resample_every_samples=every, auxk_coefficient=0.0
-        )
+        revival = RevivalConfig(dead_after_samples=2000, resample_every_samples=every, auxk_coefficient=0.0)
+        learning = LearningConfig(learning_rate=0.01, revival=revival)
         train(sae, source, TrainConfig(n_samples=80_000, batch_size=400, preparation_samples=1000, learning=learning))
         shares.append(float((sae.encode(x) == 0).all(0).float().mean()))
     assert shares[0] > 0.2
@@ -125,7 +124,7 @@ def test_more_than_5_percent_dead_at_the_end_is_said() -> None:
     sae = ReluSAE(small_config(ReluSAE))
     with torch.no_grad():
         sae.b_enc[:2] -= 1000
-    learning = LearningConfig(dead_after_samples=1500, auxk_coefficient=0.0)
+    learning = LearningConfig(revival=RevivalConfig(dead_after_samples=1500, auxk_coefficient=0.0))
     config = TrainConfig(n_samples=3000, batch_size=100, preparation_samples=64, learning=learning)
     with pytest.warns(UserWarning, match=r"SAE 'sae': 12% of its latents are dead .* last 1,500 samples"):
         train(sae, ToySource(), config)

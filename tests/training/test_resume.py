@@ -14,7 +14,16 @@ import pytest
 from resumable_run import run
 from toy import PENALTY_VARIANTS, VARIANTS, ToySource, small_config, toy_batch
 
-from sae_toolkit import AbstractSAE, Checkpoints, LearningConfig, TrainConfig, load, train, weights_sha256
+from sae_toolkit import (
+    AbstractSAE,
+    Checkpoints,
+    LearningConfig,
+    RevivalConfig,
+    TrainConfig,
+    load,
+    train,
+    weights_sha256,
+)
 from sae_toolkit.training import TrainingSnapshot
 
 # Runs of a few steps cannot reach their target L0, and say so.
@@ -22,7 +31,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:SAE .* target_l0=.* reached")
 
 SCRIPT = Path(__file__).parents[1] / "resumable_run.py"
 BATCH = 32
-LEARNING = LearningConfig(dead_after_samples=64, warmup_steps=4)
+REVIVAL = RevivalConfig(dead_after_samples=64)
+LEARNING = LearningConfig(revival=REVIVAL, warmup_steps=4)
 CONFIG = TrainConfig(n_samples=25 * BATCH, batch_size=BATCH, preparation_samples=64, learning=LEARNING)
 
 
@@ -54,7 +64,9 @@ def hashes(saes: Mapping[str, AbstractSAE]) -> dict[str, str]:
 @pytest.mark.parametrize("target_l0", [None, 2.0])
 def test_resumed_equals_uninterrupted(resample_every: int | None, target_l0: float | None, tmp_path: Path) -> None:
     """All variants in one run, stopped at step 14 and resumed into new, differently initialised SAEs."""
-    config = replace(CONFIG, learning=replace(LEARNING, resample_every_samples=resample_every))
+    config = replace(
+        CONFIG, learning=replace(LEARNING, revival=replace(REVIVAL, resample_every_samples=resample_every))
+    )
     steered = {variant.__name__: replace(config.learning, target_l0=target_l0) for variant in PENALTY_VARIANTS}
     whole = build()
     train(whole, ToySource(), config, learning=steered)

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
-from sae_toolkit import AbstractSAE, JumpReluSAE, LearningConfig, ReluSAE, TopKSAE, TrainConfig, train
+from sae_toolkit import AbstractSAE, JumpReluSAE, LearningConfig, ReluSAE, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.saes.rank_selection import SelectingConfig
 from sae_toolkit.training.revival import dead_pre_act_loss, revival_terms
 
@@ -18,9 +18,8 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: 
 @pytest.mark.parametrize("field", ["auxk_coefficient", "dead_pre_act_coefficient"])
 def test_live_latents_and_b_dec_get_exactly_no_gradient(variant: type[AbstractSAE], field: str) -> None:
     sae, x = working_sae(variant).train(), toy_batch(64)
-    learning = LearningConfig(auxk_coefficient=0.0, dead_pre_act_coefficient=0.0)
-    learning = LearningConfig(**{**vars(learning), field: 0.3})
-    (term,) = revival_terms(sae, x, sae(x), MASK, learning).values()
+    revival = RevivalConfig(**{"auxk_coefficient": 0.0, "dead_pre_act_coefficient": 0.0, field: 0.3})
+    (term,) = revival_terms(sae, x, sae(x), MASK, revival).values()
     term.backward()
     for name, parameter in sae.named_parameters():
         if parameter.grad is None:
@@ -38,7 +37,7 @@ def test_the_weighted_terms_are_coefficient_times_loss() -> None:
     sae, x = working_sae(TopKSAE).train(), toy_batch(20)
     with torch.no_grad():
         one, three = (
-            revival_terms(sae, x, sae(x), MASK, LearningConfig(auxk_coefficient=c, dead_pre_act_coefficient=c))
+            revival_terms(sae, x, sae(x), MASK, RevivalConfig(auxk_coefficient=c, dead_pre_act_coefficient=c))
             for c in (0.5, 1.5)
         )
     assert one.keys() == {"auxk", "dead_pre_acts"}
@@ -48,13 +47,13 @@ def test_the_weighted_terms_are_coefficient_times_loss() -> None:
 
 def test_what_is_switched_off_is_no_term() -> None:
     sae, x = working_sae(TopKSAE).train(), toy_batch(20)
-    assert revival_terms(sae, x, sae(x), MASK, LearningConfig(auxk_coefficient=0.0)) == {}
+    assert revival_terms(sae, x, sae(x), MASK, RevivalConfig(auxk_coefficient=0.0)) == {}
 
 
 @pytest.mark.parametrize("field", ["auxk_coefficient", "dead_pre_act_coefficient"])
 def test_a_negative_coefficient_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=f"{field}=-1"):
-        LearningConfig(**{field: -1.0})
+        RevivalConfig(**{field: -1.0})
 
 
 def bars(sae: AbstractSAE, x: Tensor) -> list[float]:
@@ -101,7 +100,7 @@ def share_of_dead(variant: type[AbstractSAE], way: str) -> float:
         sae.W_enc[:, ::2] *= 0.02  # which loses every competition by rank; a penalty silences by the bias, too
         if not isinstance(sae.config, SelectingConfig):
             sae.b_enc[::2] -= 0.5
-    learning = LearningConfig(learning_rate=0.01, dead_after_samples=2000, **WAYS[way])
+    learning = LearningConfig(learning_rate=0.01, revival=RevivalConfig(dead_after_samples=2000, **WAYS[way]))
     train(sae, source, TrainConfig(n_samples=160_000, batch_size=400, preparation_samples=1000, learning=learning))
     x = next(source.stream(4000, seed=0, split="eval")).activations
     with torch.no_grad():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from toy import ToySource, small_config, toy_batch
 
-from sae_toolkit import LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit import LearningConfig, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.training.learner import Learner
 
 CONFIG = TrainConfig(n_samples=70, batch_size=32, preparation_samples=64)
@@ -82,7 +82,7 @@ def test_resampling_comes_each_time_so_many_samples_have_gone_by(monkeypatch: py
         return torch.zeros(0, dtype=torch.int64)
 
     monkeypatch.setattr("sae_toolkit.training.learner.resample_", resample)
-    learning = LearningConfig(resample_every_samples=80)
+    learning = LearningConfig(revival=RevivalConfig(resample_every_samples=80))
     learner = Learner(TopKSAE(small_config(TopKSAE)), learning, n_steps=8, batch_size=32, seed=0)
     for step in range(8):
         learner.step(toy_batch(32, seed=step), step, before_update=lambda result: None)

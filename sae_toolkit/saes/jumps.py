@@ -13,12 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae_toolkit.saes.active_latents import each_value, few_above_or_all, latents_above
+from sae_toolkit.saes.active_latents import each_value, few_above_or_all, in_blocks, latents_above
 from sae_toolkit.saes.base import AbstractSAE, Latents
 from sae_toolkit.sparse_rows import SparseRows
-
-ROWS_AT_ONCE = 64
-"""Dense pre-activations that are looked at together: few enough to stay in the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +59,7 @@ def jump_relu(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: 
     """ReLU(p) H(p - theta), with d/d theta = -theta / eps inside the window (equation 11); theta < 0 acts as 0."""
 
     def jump(p: Tensor, theta: Tensor) -> Tensor:
-        jumped: Tensor = JumpRelu.apply(p, theta, bandwidth)  # type: ignore[no-untyped-call]
+        jumped: Tensor = JumpRelu.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
         return jumped
 
     return each_value(pre_acts, jump, threshold)
@@ -86,16 +83,15 @@ def counted(
         near = (pre_acts.values - own).abs() < bandwidth / 2
         inside.index_add_(0, pre_acts.indices, near.to(bar.dtype))
         return (pre_acts.values > own).to(bar.dtype).sum() / pre_acts.n_rows, inside / pre_acts.n_rows
-    rows = pre_acts.flatten(0, -2)
-    above = torch.zeros((), dtype=bar.dtype, device=bar.device)
-    for block in torch.split(rows, ROWS_AT_ONCE):
-        above += (block > bar).sum()
-        inside += ((block - bar).abs_() < bandwidth / 2).sum(0)
-    return above / len(rows), inside / len(rows)
+    above, n_rows = torch.zeros_like(bar), pre_acts[..., 0].numel()
+    for block in in_blocks(pre_acts):
+        above += (block > bar).sum(0)
+        inside += ((block - bar).abs() < bandwidth / 2).sum(0)
+    return above.sum() / n_rows, inside / n_rows
 
 
 class JumpRelu(torch.autograd.Function):
-    """The JumpReLU with its pseudo-derivative; a threshold for each pre-activation, or one for each column."""
+    """The JumpReLU with its pseudo-derivative; thresholds have the shape of the pre-activations."""
 
     @staticmethod
     def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
@@ -108,15 +104,12 @@ class JumpRelu(torch.autograd.Function):
         (grad,) = grads
         pre_acts, threshold = ctx.saved_tensors
         bar = threshold.clamp_min(0)
-        half = ctx.bandwidth / 2
-        if bar.shape == pre_acts.shape:
-            inside = torch.where((pre_acts - bar).abs() < half, grad, 0.0)
-            return torch.where(pre_acts > bar, grad, 0.0), inside * bar / -ctx.bandwidth, None
-        through, inside = torch.empty_like(pre_acts), torch.zeros_like(bar)
-        for p, g, out in zip(*(torch.split(rows, ROWS_AT_ONCE) for rows in (pre_acts, grad, through)), strict=True):
-            torch.mul(g, p > bar, out=out)
-            inside += (g * ((p - bar).abs_() < half)).sum(0)
-        return through, inside * bar / -ctx.bandwidth, None
+        inside = (pre_acts - bar).abs() < ctx.bandwidth / 2
+        return (
+            torch.where(pre_acts > bar, grad, 0.0),
+            torch.where(inside, grad * bar / -ctx.bandwidth, 0.0),
+            None,
+        )
 
 
 class MeanL0(torch.autograd.Function):

@@ -1,14 +1,15 @@
 """What finding examples costs: throughput against bare encoding of the same text, and memory over more of it.
 
     python benchmarks/examples_pass.py --d_in 768 --d_sae 4096 --k 32 --tokens 100000
-    python benchmarks/examples_pass.py --known_latents --d_sae 4096 --k 16
+    python benchmarks/examples_pass.py --known_latents --d_sae 256 --k 4
     python benchmarks/examples_pass.py --memory --tokens 100000      # again with --tokens 1000000
 
 "bare encode" reads the eval stream and encodes it, nothing else. "examples" adds examples and statistics of all
 latents, "everything" what `describe_latents` collects besides. A stretch of each is timed in turn, several times over;
-printed are the medians of the ratios within a round, bare / other: 1 would be free. The made-up text is cut from a few
-batches held in memory, so that only the dictionary and the pass are timed; a language model's own time comes on top of
-both. `--known_latents` reads the model that ships, live. Memory is that of a whole pass over what was there before.
+printed are the medians of the ratios of CPU seconds within a round, bare / other: 1 would be free. The made-up text is
+cut from a few batches held in memory, so that only the dictionary and the pass are timed; a language model's own time
+comes on top of both. `--known_latents` reads the model that ships, live. Memory is that of a whole pass, over what was
+there before.
 """
 
 import argparse
@@ -109,14 +110,15 @@ WAYS: dict[str, Callable[[TopKSAE, ActivationSource, int], None]] = {
 
 
 def seconds(way: str, sae: TopKSAE, source: ActivationSource, n_tokens: int) -> float:
-    started = time.perf_counter()
+    started = time.process_time()
     WAYS[way](sae, source, n_tokens)
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def known_latents() -> KnownLatentsSource:
     activations = TransformerSource.Config(hooks=("blocks.1.hook_resid_post",))
-    return load_known_latents(ModelConfig(device="cpu"), activations, KnownLatentsSource.Config(n_documents=8192))
+    documents = KnownLatentsSource.Config(n_documents=8192)
+    return load_known_latents(ModelConfig(name=None, device="cpu"), activations, documents)
 
 
 def main() -> None:

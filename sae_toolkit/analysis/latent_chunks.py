@@ -14,7 +14,7 @@ from sae_toolkit.metrics.evaluate import rows_on_cpu
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows, stacked
 
-FIRST_ENTRIES, MOST_ENTRIES = 2**17, 2**20
+FIRST_ENTRIES, MOST_ENTRIES = 2**19, 2**20
 """Nonzero activations in the first chunk, and at most in later ones, which grow: at the start of a stream nearly every
 entry is among the best so far and has to be sorted."""
 MOST_SAMPLES = 2**17

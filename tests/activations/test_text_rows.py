@@ -16,7 +16,10 @@ HOOK, OTHER = "blocks.1.hook_resid_pre", "blocks.0.hook_attn_out"
 
 
 def small(hooks=(HOOK,), **changes):
-    text = Text.read(tiny_model().tokenizer, TextConfig(path=str(tiny_text_file()), context_length=16, eval_share=0.05))
+    text = Text.read(
+        tiny_model().tokenizer,
+        TextConfig(path=str(tiny_text_file()), context_length=16, eval_share=0.3, limit_tokens=3000),
+    )
     config = TransformerSource.Config(hooks=hooks, rows_per_forward=4, shuffle_buffer="512 tokens")
     return TransformerSource(tiny_model(), text, replace(config, **changes))
 
@@ -59,10 +62,11 @@ def test_special_tokens_are_there_and_marked():
     """BOS, EOS and PAD are one token with id 0 here."""
     end = tiny_model().tokenizer.eos_token_id
     assert end == tiny_model().tokenizer.bos_token_id == tiny_model().tokenizer.pad_token_id == 0
-    rows = next(small().held_out_rows())
-    assert (rows.token_ids[:, 0] == end).all()
-    assert (rows.token_ids[:, 1:] == end).any()
-    assert torch.equal(rows.kept, rows.token_ids != end)
+    rows = list(small().held_out_rows())
+    ids, kept = torch.cat([part.token_ids for part in rows]), torch.cat([part.kept for part in rows])
+    assert (ids[:, 0] == end).all()
+    assert (ids[:, 1:] == end).any()
+    assert torch.equal(kept, ids != end)
 
 
 def test_each_call_reads_the_same_rows():

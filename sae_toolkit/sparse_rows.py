@@ -147,3 +147,10 @@ def weighted_bags(
 def offsets_of_counts(counts: Int[Tensor, " n_rows"]) -> Int[Tensor, " n_rows_plus_one"]:
     """Row offsets from the number of entries per row."""
     return F.pad(counts.cumsum(0), (1, 0))
+
+
+def stacked(blocks: Sequence[SparseRows]) -> SparseRows:
+    """Rows `[n n_columns]` of several blocks, one under the other."""
+    offsets = offsets_of_counts(torch.cat([rows.offsets.diff() for rows in blocks]))
+    values, indices = (torch.cat([getattr(rows, name) for rows in blocks]) for name in ("values", "indices"))
+    return SparseRows(values, indices, offsets, (len(offsets) - 1, blocks[0].n_columns))

@@ -1,7 +1,7 @@
 """Activations of a language model kept on disk: the same streams, bit for bit, without running the model again."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +35,8 @@ from sae_toolkit.activations.shuffle import (
     buffered_bytes,
     windows_of_pass,
 )
-from sae_toolkit.activations.source import ActivationSource, Split
+from sae_toolkit.activations.source import ActivationSource, Split, TextRows
+from sae_toolkit.activations.text_rows import cached_rows
 from sae_toolkit.differences import differences, without_labels
 from sae_toolkit.sealed_files import read_sealed
 
@@ -174,6 +175,13 @@ class CachedSource(ActivationSource, GroupReader):
         return ShuffledStream(
             self, identity, buffer_samples=self.buffer_samples, batch_size=batch_size, seed=seed, split=split
         )
+
+    def held_out_rows(self, *, beside: Collection[str] = ()) -> Iterator[TextRows]:
+        if beside:
+            raise ValueError(
+                f"CachedSource: {list(beside)} asked beside its sites, but it holds {list(self.sites)}. Read the model."
+            )
+        return cached_rows(self)
 
     def check_against(self, source: ActivationSource) -> None:
         """Refuses a cache made from something else than this source; what model and text are called is no matter."""

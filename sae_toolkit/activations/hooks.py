@@ -8,7 +8,8 @@ from typing import Any, Literal, NamedTuple
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-KINDS = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")
+NEURONS = "mlp.hook_post"
+KINDS = ("hook_resid_pre", "hook_attn_out", "hook_resid_mid", NEURONS, "hook_mlp_out", "hook_resid_post")
 """The places inside one block, in the order in which a forward pass computes them."""
 PATTERN = re.compile(r"blocks\.(0|[1-9]\d*)\.(" + "|".join(re.escape(kind) for kind in KINDS) + ")")
 
@@ -46,6 +47,16 @@ def parse_hook(name: str) -> Place:
         near = difflib.get_close_matches(name, standard, n=1, cutoff=0.0)[0]
         raise ValueError(f"hook {name!r} is unknown. Did you mean {near!r}? Of a block there are {', '.join(KINDS)}.")
     return Place(int(match.group(1)), match.group(2))
+
+
+def neurons_before(name: str) -> str | None:
+    """Where the MLP neurons stand that were computed last before (or at) a place; None before the first MLP.
+
+    A name that is no standard one is a ValueError.
+    """
+    place = parse_hook(name)
+    layer = place.layer - (KINDS.index(place.kind) < KINDS.index(NEURONS))
+    return place._replace(layer=layer).beside(NEURONS) if layer >= 0 else None
 
 
 def check_hooks(asked: Sequence[str], available: Collection[str], n_layers: int) -> None:

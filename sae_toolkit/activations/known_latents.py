@@ -1,7 +1,7 @@
 """Activations of a language model that reads the known language: what is true of every token is known, too."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from sae_toolkit.activations.source import (
     Replacement,
     SplicingSource,
     Split,
+    TextRows,
     TokenLosses,
 )
 from sae_toolkit.activations.text import Text, TextConfig
@@ -31,7 +32,7 @@ from sae_toolkit.ground_truth.language import Language, LanguageConfig
 from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_documents
 from sae_toolkit.ground_truth.language_features import FAMILIES, LanguageFeatures
 from sae_toolkit.seeding import derived_seed
-from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
+from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts, stacked
 
 PACKAGED = Path(__file__).parents[1] / "checkpoints/known_latents"
 """Inside an installed wheel."""
@@ -90,7 +91,8 @@ class KnownLatentsSource(SplicingSource):
         documents = [ids.astype(np.int64) for ids in self.tokens[:, 1:].numpy()]
         self.transformer = TransformerSource(model, Text(documents, model.tokenizer, text), activations)
         blocks = [self.features.coefficients(part) for part in torch.split(self.tokens, DOCUMENTS_AT_ONCE)]
-        self.coefficients = joined(blocks)
+        coefficients = stacked(blocks)
+        self.coefficients = replace(coefficients, indices=coefficients.indices.int())  # four bytes are enough
 
     @property
     def d_in(self) -> int:
@@ -143,6 +145,16 @@ class KnownLatentsSource(SplicingSource):
     def coefficients_at(self, document_ids: Int[Tensor, " batch"], positions: Int[Tensor, " batch"]) -> SparseRows:
         """The features that hold after some tokens, `[batch n_features]`."""
         return rows_of(self.coefficients, document_ids * self.tokens.shape[1] + positions)
+
+    def held_out_rows(self, *, beside: Collection[str] = ()) -> Iterator[TextRows]:
+        for rows in self.transformer.held_out_rows(beside=beside):
+            positions = torch.arange(rows.token_ids.shape[1]).repeat(len(rows.token_ids))
+            truth = self.coefficients_at(rows.document_ids.flatten(), positions)
+            yield rows._replace(coefficients=truth.reshape_batch(rows.token_ids.shape))
+
+    @property
+    def neuron_hooks(self) -> Mapping[str, str]:
+        return self.transformer.neuron_hooks
 
     def losses_with(
         self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
@@ -204,13 +216,6 @@ def shipped_model() -> Path:
     raise ValueError(
         f"shipped_model: neither {PACKAGED} nor {CHECKOUT} holds it. Make one: sae-toolkit run train_known_latents."
     )
-
-
-def joined(blocks: Sequence[SparseRows]) -> SparseRows:
-    """All rows one under the other, the column numbers in four bytes."""
-    offsets = offsets_of_counts(torch.cat([rows.offsets.diff() for rows in blocks]))
-    values, indices = (torch.cat([getattr(rows, name) for rows in blocks]) for name in ("values", "indices"))
-    return SparseRows(values, indices.int(), offsets, (len(offsets) - 1, blocks[0].n_columns))
 
 
 def rows_of(rows: SparseRows, numbers: Int[Tensor, " batch"]) -> SparseRows:

@@ -71,13 +71,19 @@ class GroupReader(ABC):
         return kept_samples(self.read_group_rows(split, start, group))
 
 
-def kept_samples(rows: GroupRows) -> ActivationBatch:
-    """Drops the excluded samples; one that two reasons hit is counted under the first."""
+def count_excluded(rows: GroupRows) -> tuple[Bool[Tensor, " n"], dict[str, int]]:
+    """Which samples are left out, and how many by reason; one that two reasons hit is counted under the first."""
     hit = torch.zeros_like(rows.token_ids, dtype=torch.bool)
     excluded = {}
     for reason, mask in rows.excluded_by.items():
         excluded[reason] = int((mask & ~hit).sum())
         hit = hit | mask
+    return hit, excluded
+
+
+def kept_samples(rows: GroupRows) -> ActivationBatch:
+    """Drops the excluded samples."""
+    hit, excluded = count_excluded(rows)
     kept = (~hit).nonzero()[:, 0]
     device = rows.activations.device
     labels = {name: getattr(rows, name)[kept].long().to(device) for name in LABELS}

@@ -1,13 +1,13 @@
 """One site of a source that reads several: a source of its own, over the same samples."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor
 
 from sae_toolkit.activations.memory import MemoryPart
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split, TextRows
 
 
 class SiteSource(ActivationSource):
@@ -29,6 +29,15 @@ class SiteSource(ActivationSource):
 
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         return self.whole.memory_bytes()
+
+    def held_out_rows(self, *, beside: Collection[str] = ()) -> Iterator[TextRows] | None:
+        rows = self.whole.held_out_rows(beside=beside)
+        return None if rows is None else (row._replace(activations=row.activations[..., self.chosen]) for row in rows)
+
+    @property
+    def neuron_hooks(self) -> Mapping[str, str]:
+        hooks = self.whole.neuron_hooks
+        return dict.fromkeys(self.sites, hooks[self.site]) if self.site in hooks else {}
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

@@ -2,11 +2,11 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_toolkit.activations.memory import MemoryPart
@@ -26,6 +26,22 @@ class ActivationBatch(NamedTuple):
     """The truth, where it is known: `[batch n_features]`, how strongly each feature fired."""
     excluded: Mapping[str, int] = MappingProxyType({})
     """Samples left out since the previous batch, counted by reason."""
+
+
+class TextRows(NamedTuple):
+    """Whole rows of text as a model read them, one after the other, with the tokens that streams leave out."""
+
+    activations: Float[Tensor, "rows context d_in"]
+    token_ids: Int[Tensor, "rows context"]
+    document_ids: Int[Tensor, "rows context"]
+    kept: Bool[Tensor, "rows context"]
+    """False for what streams leave out."""
+    excluded: Mapping[str, int] = MappingProxyType({})
+    """How many are left out, by reason."""
+    coefficients: SparseRows | None = None
+    """The truth, where it is known: `[rows context n_features]`."""
+    beside: Mapping[str, Float[Tensor, "rows context _"]] = MappingProxyType({})
+    """Activations of the same tokens at other places that were asked for, by name."""
 
 
 class ActivationStream(ABC, Iterator[ActivationBatch]):
@@ -83,6 +99,19 @@ class ActivationSource(ABC):
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         """What the source holds or will hold in memory, by part; a small source need not say."""
         return ()
+
+    def held_out_rows(self, *, beside: Collection[str] = ()) -> Iterator[TextRows] | None:
+        """The text of the eval split, row by row, in the order of its streams; None where samples are no running text.
+
+        The same rows on every call. `beside` names further places (`neuron_hooks`) to read in the same pass.
+        """
+        del beside
+        return None
+
+    @property
+    def neuron_hooks(self) -> Mapping[str, str]:
+        """By site, the place of the MLP neurons that were computed last before it; nothing where none can be read."""
+        return {}
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_toolkit.activations.fingerprint import take_fingerprint
+from sae_toolkit.activations.hooks import neurons_before
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.memory import MemoryPart
 from sae_toolkit.activations.shuffle import (
@@ -21,9 +22,10 @@ from sae_toolkit.activations.shuffle import (
     buffer_samples,
     buffered_bytes,
 )
-from sae_toolkit.activations.source import Replacement, SplicingSource, Split, TokenLosses
+from sae_toolkit.activations.source import Replacement, SplicingSource, Split, TextRows, TokenLosses
 from sae_toolkit.activations.splicing import spliced_losses
-from sae_toolkit.activations.text import Text
+from sae_toolkit.activations.text import Text, TokenRows
+from sae_toolkit.activations.text_rows import held_out_groups, text_rows
 from sae_toolkit.differences import without_labels
 
 MAX_LOGITS = 2**25
@@ -112,11 +114,30 @@ class TransformerSource(SplicingSource, GroupReader):
         return WindowExtent(n_groups, window.next_start, window.n_rows * self.text.config.context_length)
 
     def read_group_rows(self, split: Split, start: int, group: int) -> GroupRows:
+        rows = self.group_tokens(split, start, group)
+        return self.group_rows(rows, self.model.capture(rows.tokens, self.config.hooks))
+
+    def held_out_rows(self, *, beside: Collection[str] = ()) -> Iterator[TextRows]:
+        self.text.check_rows("eval")
+        hooks = (*self.widths, *(hook for hook in beside if hook not in self.widths))
+        for start, group in held_out_groups(self):
+            rows = self.group_tokens("eval", start, group)
+            captured = self.model.capture(rows.tokens, hooks)
+            read = {hook: captured[hook] for hook in beside}
+            yield text_rows(self.group_rows(rows, captured), read)
+
+    @property
+    def neuron_hooks(self) -> Mapping[str, str]:
+        hooks = {site: neurons_before(site) for site in self.widths}
+        return {site: hook for site, hook in hooks.items() if hook is not None and hook in self.model.hooks}
+
+    def group_tokens(self, split: Split, start: int, group: int) -> TokenRows:
+        """The rows of one group: dealt round robin and never by a seed, so that it is spread over its window."""
         window = self.text.window(split, start)
-        n_groups = self.extent(split, start).n_groups
-        # dealt round robin, and never by a seed: a group is spread over its window, and always the same
-        rows = window.rows(torch.arange(group, window.n_rows, n_groups))
-        captured = self.model.capture(rows.tokens, self.config.hooks)
+        return window.rows(torch.arange(group, window.n_rows, self.extent(split, start).n_groups))
+
+    def group_rows(self, rows: TokenRows, captured: Mapping[str, Float[Tensor, "rows context _"]]) -> GroupRows:
+        """What the model gave at the tokens of one group."""
         return GroupRows(
             activations=side_by_side([captured[hook].flatten(0, 1).float() for hook in self.widths]),
             token_ids=rows.tokens.flatten(),

@@ -14,7 +14,7 @@ class Example:
     tokens: tuple[str, ...]
     """Texts, leading spaces included; empty where samples are no tokens."""
     activations: tuple[float, ...]
-    """Of this latent at each token, NaN where it is left out (a special token); one entry without tokens."""
+    """Of this latent at each token, NaN where it was left out (special tokens); one entry where there are no tokens."""
     peak: int
     """Index of the activation it was chosen for."""
     document: int | None
@@ -22,7 +22,7 @@ class Example:
     position: int | None
     """Position of the peak in the model's row of tokens; None where there is none."""
     truth: tuple[tuple[str, float], ...] = ()
-    """Where the truth is known: the features that fire at the peak, strongest first, each with its coefficient."""
+    """Where the truth is known: the features that fire at the peak by name, strongest first, with their coefficient."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,3 +121,12 @@ def test_rows_are_picked_in_the_order_asked_for():
     dense = torch.tensor([[0.0, 2.0], [0.0, 0.0], [3.0, 4.0]])
     picked = rows_of(SparseRows.from_dense(dense), torch.tensor([2, 1, 0, 2]))
     assert torch.equal(picked.to_dense(), dense[[2, 1, 0, 2]])
+
+
+def test_held_out_rows_carry_what_is_true_of_every_token(source):
+    features = LanguageFeatures(source.language)
+    rows = next(source.held_out_rows())
+    assert torch.equal(rows.token_ids, source.tokens[rows.document_ids[:, 0]])
+    assert torch.equal(rows.coefficients.to_dense(), features.coefficients(rows.token_ids).to_dense())
+    assert not rows.kept[:, 0].any()
+    assert source.neuron_hooks == {HOOKS[-1]: "blocks.0.mlp.hook_post"}

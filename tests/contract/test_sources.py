@@ -100,3 +100,15 @@ def test_an_sae_trains_and_is_scored_on_it(source: ActivationSource) -> None:
     train(sae, source, TrainConfig(n_samples=40, batch_size=4, preparation_samples=40))
     scores = evaluate(sae, source, n_samples=8)["sae"]
     assert scores["l0"].n == 8
+
+
+def test_held_out_rows_hold_the_samples_of_the_eval_stream_in_its_order(source: ActivationSource) -> None:
+    rows = source.held_out_rows()
+    if rows is None:
+        pytest.skip("its samples are no running text")
+    first = next(rows)
+    kept = first.activations[first.kept]
+    assert torch.equal(kept[:4], take(source, "eval", 1)[0])
+    assert first.activations.shape == (*first.token_ids.shape, source.d_in)
+    assert sum(first.excluded.values()) == int((~first.kept).sum())
+    assert set(source.neuron_hooks) <= set(source.sites)

@@ -1,5 +1,10 @@
 """What the latents mean: examples, logits, steering, circuits and probes of any SAE on any source."""
 
+from sae_toolkit.analysis.ablation import ablation_effects as ablation_effects
+from sae_toolkit.analysis.ablation import attribution_agreement as attribution_agreement
+from sae_toolkit.analysis.attribution import Attribution as Attribution
+from sae_toolkit.analysis.attribution import gradient_attribution as gradient_attribution
+from sae_toolkit.analysis.attribution import integrated_attribution as integrated_attribution
 from sae_toolkit.analysis.latent_record import DictionaryRecord as DictionaryRecord
 from sae_toolkit.analysis.latent_record import Example as Example
 from sae_toolkit.analysis.latent_record import Histogram as Histogram
@@ -7,3 +12,21 @@ from sae_toolkit.analysis.latent_record import LatentRecord as LatentRecord
 from sae_toolkit.analysis.latent_record import LatentScore as LatentScore
 from sae_toolkit.analysis.latent_record import Neighbour as Neighbour
 from sae_toolkit.analysis.latent_record import TrueFeature as TrueFeature
+from sae_toolkit.analysis.logit_agreement import EffectAgreement as EffectAgreement
+from sae_toolkit.analysis.logit_agreement import effect_agreement as effect_agreement
+from sae_toolkit.analysis.logits import direct_logit_effects as direct_logit_effects
+from sae_toolkit.analysis.logits import has_direct_logit_effects as has_direct_logit_effects
+from sae_toolkit.analysis.predictions import logit_difference as logit_difference
+from sae_toolkit.analysis.predictions import next_token_loss as next_token_loss
+from sae_toolkit.analysis.predictions import surprise_at as surprise_at
+from sae_toolkit.analysis.predictions import token_logit as token_logit
+from sae_toolkit.analysis.probes import ProbeRow as ProbeRow
+from sae_toolkit.analysis.probes import ProbeTable as ProbeTable
+from sae_toolkit.analysis.probes import probe_concept as probe_concept
+from sae_toolkit.analysis.steering import Add as Add
+from sae_toolkit.analysis.steering import Clamp as Clamp
+from sae_toolkit.analysis.steering import Remove as Remove
+from sae_toolkit.analysis.steering import Scale as Scale
+from sae_toolkit.analysis.steering import Where as Where
+from sae_toolkit.analysis.steering import steered as steered
+from sae_toolkit.analysis.value_steering import ValueSteering as ValueSteering

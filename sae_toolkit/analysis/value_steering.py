@@ -73,9 +73,9 @@ class ValueSteering(Metric):
         for row, swap in enumerate(self.swaps(values, generator)):
             a, b = detectors[swap.held], detectors[swap.wanted]
             others = [latent for latent in alive if latent not in (a, b)]
-            other = others[int(torch.randint(len(others), (), generator=generator))]
-            if min(a, b) < 0:
+            if min(a, b) < 0 or not others:
                 continue
+            other = others[int(torch.randint(len(others), (), generator=generator))]
             wanted = Clamp(b, typical_activation(latents[b], values[swap.wanted]))
             control = Clamp(other, typical_activation(latents[other], latents[other]))
             outcomes[row, 0] = self.predicted(sae, swap, [Remove(a), wanted]) == swap.wanted

@@ -115,6 +115,17 @@ def test_agreement_with_removal_by_hand(source):
     assert found.cosine == pytest.approx(float(expected @ direct / expected.norm() / direct.norm()), abs=1e-4)
     assert found.rank_correlation == pytest.approx(spearmanr(expected, direct).statistic, abs=1e-3)
     assert found.size == pytest.approx(float(expected @ direct / (direct @ direct)), rel=1e-3)
+    assert found.frozen_cosine == pytest.approx(1.0, abs=1e-4)  # nothing lies behind this hook but the norm
+    assert found.cosine < found.frozen_cosine
+
+
+def test_later_layers_may_make_something_else_of_a_latent():
+    source = source_of(tiny_model(), "blocks.0.hook_resid_pre")
+    sae = sae_of(source)
+    batch = next(source.stream(512, seed=0, split="eval")).activations
+    latents = (sae.encode(batch) != 0).sum(0).topk(3).indices.tolist()
+    found = effect_agreement(sae, source, latents, n_rows=6)
+    assert all(-1 <= one.frozen_cosine < 0.999 for one in found.values())
 
 
 def test_a_latent_that_never_fires_has_no_agreement(source):

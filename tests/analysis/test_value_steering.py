@@ -32,14 +32,16 @@ def flips(sae, source):
 
 
 def readouts(source):
-    """Latent v fires where a ridge regression says that value v holds, and writes what is added when it does."""
+    """Latent v is about 1 where a ridge regression says that value v holds, and writes what is added when it does."""
     sample = labelled_sample(source, 8_000, seed=0, split="train", batch_size=1000)
     ridge, labels = Ridge(sample.activations), indicators(sample, torch.arange(64))
     sae = TopKSAE(TopKSAE.Config(d_in=32, d_sae=64, k=1, normaliser="none"))
     with torch.no_grad():
+        said = ridge.fit(labels)(sample.activations)
+        scale = labels.sum(0) / (said * labels).sum(0)  # a regression says less than 1 where a rare value holds
         sae.b_dec.copy_(ridge.mean)
-        sae.W_enc.copy_(ridge.weights(labels))
-        sae.b_enc.copy_(labels.mean(0) - 0.15)  # silent where no value holds
+        sae.W_enc.copy_(ridge.weights(labels) * scale)
+        sae.b_enc.copy_(labels.mean(0) * scale)
         sae.W_dec.copy_(probe_features(source, n_train=8_000, n_eval=500).directions)
     return sae.eval()
 

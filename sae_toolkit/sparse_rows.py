@@ -88,6 +88,15 @@ class SparseRows:
         combined = self.places.row_sums(self.values.to(vectors.dtype), vectors)
         return combined.reshape(*self.shape[:-1], vectors.shape[-1])
 
+    def some_columns(self, columns: Int[Tensor, " n_chosen"]) -> Float[Tensor, "*batch n_chosen"]:
+        """A few columns as a dense tensor, in the order asked for."""
+        places = torch.arange(len(columns), device=self.indices.device)
+        place = torch.full((self.n_columns,), -1, device=self.indices.device).index_put((columns,), places)
+        entries = (place[self.indices] >= 0).nonzero()[:, 0]
+        dense = self.values.new_zeros(self.n_rows, len(columns))
+        at = (self.rows[entries], place[self.indices[entries]])
+        return dense.index_put(at, self.values[entries]).reshape(*self.shape[:-1], len(columns))
+
     def column_counts(self) -> Int[Tensor, " n_columns"]:
         """In how many rows each column is not zero (an explicit zero does not count)."""
         return torch.bincount(self.indices[self.values != 0], minlength=self.n_columns)

@@ -3,6 +3,9 @@
 from .arrays import ArraySource as ArraySource
 from .cache import CachedSource as CachedSource
 from .cache import build_cache as build_cache
+from .generation import generate as generate
+from .generation import most_likely as most_likely
+from .generation import sampled as sampled
 from .known_latents import KnownLatentsSource as KnownLatentsSource
 from .known_latents import load_known_latents as load_known_latents
 from .known_latents import read_language as read_language
@@ -13,6 +16,8 @@ from .language_training import save_language_model as save_language_model
 from .language_training import train_language_model as train_language_model
 from .model_loading import ModelConfig as ModelConfig
 from .model_loading import load_model as load_model
+from .model_site import ModelSite as ModelSite
+from .model_site import model_site as model_site
 from .sites import SiteSource as SiteSource
 from .source import ActivationBatch as ActivationBatch
 from .source import ActivationSource as ActivationSource
@@ -28,3 +33,6 @@ from .text import Text as Text
 from .text import TextConfig as TextConfig
 from .toy_model import ToyModelSource as ToyModelSource
 from .transformer import TransformerSource as TransformerSource
+from .unembedding import Unembedding as Unembedding
+from .unembedding import unembedding_of as unembedding_of
+from .unembedding import writes_residual as writes_residual

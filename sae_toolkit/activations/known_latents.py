@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from sae_toolkit.activations.hooks import parse_hook
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.language_training import LANGUAGE_FILE
 from sae_toolkit.activations.memory import MemoryPart
@@ -27,6 +26,7 @@ from sae_toolkit.activations.source import (
 )
 from sae_toolkit.activations.text import Text, TextConfig
 from sae_toolkit.activations.transformer import TransformerSource
+from sae_toolkit.activations.unembedding import Unembedding, unembedding_of, writes_residual
 from sae_toolkit.config import from_json
 from sae_toolkit.ground_truth.language import Language, LanguageConfig
 from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_documents
@@ -126,18 +126,15 @@ class KnownLatentsSource(SplicingSource):
         return promised
 
     @property
-    def unembedding(self) -> Float[Tensor, "d_in n_words"] | None:
-        """What a vector added at the site does to the logits directly, up to a factor: last norm's centring and gain.
+    def unembedding(self) -> Unembedding | None:
+        """What a vector added at the site does to the logits directly.
 
         None where the source reads several sites or one that does not write into the residual stream.
         """
         site = next(iter(self.sites))
-        if len(self.sites) > 1 or parse_hook(site).kind == "mlp.hook_post":
+        if len(self.sites) > 1 or not writes_residual(self.model, site):
             return None
-        module: Any = self.model.module
-        gained = module.transformer.ln_f.weight[:, None] * module.lm_head.weight.T
-        centred: Tensor = gained - gained.mean(0)
-        return centred.detach()
+        return unembedding_of(self.model)
 
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "KnownLatentsStream":
         return KnownLatentsStream(self, self.transformer.stream(batch_size, seed=seed, split=split))

@@ -1,7 +1,8 @@
 """A causal language model as this package uses it: token ids in, activations at named places or logits out."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,8 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from sae_toolkit.activations.current_reading import CurrentReading
 from sae_toolkit.activations.hooks import Tap, check_hooks, hook_names, parse_hook
 from sae_toolkit.activations.source import Replacement
+from sae_toolkit.activations.writing import attach_replacement
 from sae_toolkit.seeding import generator_for
 
 N_PROBE = 64
@@ -144,48 +147,29 @@ class LanguageModel:
         A function gets `[rows context d]` in float32 and returns the same shape. Where it changes nothing, not a bit
         changes. What is written at hook_resid_mid reaches the skip connection too (in TransformerLens it does not).
         """
-        replace = replace or {}
-        self.check(tokens, list(replace))
+        self.check(tokens, ())
+        with self.replacing(replace or {}):
+            return self.forward(tokens)
+
+    @contextmanager
+    def replacing(self, replace: Mapping[str, Replacement]) -> Iterator[None]:
+        """The same replacements in every call of the model inside, also in your own calls of `module`.
+
+        They are taken off at the end, also after an error; other hooks stay. Gradients flow where they are switched on.
+        """
+        check_hooks(list(replace), self.taps, self.n_layers)
         for hook in replace:
             self.check_writable(hook)
+        reading = CurrentReading()
         handles: list[RemovableHandle] = []
-        try:
-            # Hooks of one module act in the order in which they were attached.
-            for hook in sorted(replace, key=lambda name: parse_hook(name).depth):
-                handles += self.write(hook, replace[hook], tokens.shape)
-            return self.forward(tokens)
-        finally:
-            remove(handles)
-
-    def write(self, hook: str, function: Replacement, rows_context: torch.Size) -> list[RemovableHandle]:
-        """Attaches a replacement; the handles that remove it again."""
-
-        def edited(activations: Tensor) -> Tensor:
-            given = activations.reshape(*rows_context, -1).float()
-            new = function(given)
-            if new.shape != given.shape:
-                raise ValueError(
-                    f"LanguageModel.logits: the replacement at {hook} returned {tuple(new.shape)} for "
-                    f"{tuple(given.shape)}. Return the shape that was given."
-                )
-            return new.to(activations).reshape(activations.shape)
-
-        place = parse_hook(hook)
-        if place.kind != "hook_resid_mid":
-            return [self.taps[hook].attach(edited)]
-        before: list[Tensor] = []
-
-        def through_attention(attn_out: Tensor) -> Tensor:
-            """What attention must add for the residual stream to be the new one; untouched entries stay exact."""
-            residual = before.pop().reshape(attn_out.shape)
-            middle = residual + attn_out
-            new = edited(middle)
-            return torch.where(new == middle, attn_out, new - residual)
-
-        return [
-            self.taps[place.beside("hook_resid_pre")].attach(before.append),
-            self.taps[place.beside("hook_attn_out")].attach(through_attention),
-        ]
+        with reading.of(self.module):
+            try:
+                # Hooks of one module act in the order in which they were attached.
+                for hook in sorted(replace, key=lambda name: parse_hook(name).depth):
+                    handles += attach_replacement(self.taps, hook, replace[hook], lambda: reading.now.tokens.shape)
+                yield
+            finally:
+                remove(handles)
 
     def check_writable(self, hook: str) -> None:
         """Refuses hook_resid_mid where attention's output is not simply added to the residual stream."""

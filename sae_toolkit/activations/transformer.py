@@ -160,6 +160,17 @@ class TransformerSource(SplicingSource, GroupReader):
             masks["norm"] = torch.stack(over).any(dim=0).cpu()
         return masks
 
+    def kept_tokens(self, tokens: Int[Tensor, "rows context"]) -> Bool[Tensor, "rows context"]:
+        """The tokens that are no special ones and left out for no other reason."""
+        captured = self.model.capture(tokens, self.config.hooks) if self.norm_limits else {}
+        return ~torch.stack(list(self.exclusions(tokens, captured).values())).any(dim=0)
+
+    def held_out_rows(self, n_rows: int) -> TokenRows:
+        """Rows of the eval split for a closer look, spread over its first window; always the same."""
+        self.text.check_rows("eval")
+        window = self.text.window("eval", 0)
+        return window.rows(torch.arange(0, window.n_rows, max(1, window.n_rows // n_rows))[:n_rows])
+
     def limit_norms(self) -> dict[str, float]:
         """Per hook the norm above which a token is left out, from the median of the first group of the train split."""
         if self.config.max_norm_ratio is None:
@@ -184,9 +195,7 @@ class TransformerSource(SplicingSource, GroupReader):
         given = 0
         for chunk in range(n_chunks):
             rows = window.rows(torch.arange(chunk, window.n_rows, n_chunks))  # spread over many documents
-            captured = self.model.capture(rows.tokens, self.config.hooks) if self.norm_limits else {}
-            kept = ~torch.stack(list(self.exclusions(rows.tokens, captured).values())).any(dim=0)
-            losses = spliced_losses(self.model, hook, rows, kept, replacements)
+            losses = spliced_losses(self.model, hook, rows, self.kept_tokens(rows.tokens), replacements)
             given += len(losses["clean"].nll)
             yield losses
             if given >= n_tokens:

@@ -27,13 +27,13 @@ class LogitAttribution(Metric):
 
     @classmethod
     def for_source(cls, source: ActivationSource) -> list[Metric]:
-        if not isinstance(source, KnownLatentsSource) or source.unembedding is None:
+        if not isinstance(source, KnownLatentsSource) or (unembedding := source.unembedding) is None:
             return []
-        return [cls(source.unembedding, source.promised_tokens)]
+        return [cls(unembedding.matrix(), source.promised_tokens)]
 
     def __init__(self, unembedding: Float[Tensor, "d_in n_words"], promised: Int[Tensor, " n_features"]) -> None:
         """`promised`: the token that must come next where a feature holds; -1 for features that promise none."""
-        self.unembedding, self.promised = unembedding.detach().double(), promised
+        self.unembedding, self.promised = unembedding.detach().cpu().double(), promised
         self.kept = KeptSamples(ATTRIBUTION_SAMPLES)
 
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:

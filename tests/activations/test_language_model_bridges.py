@@ -1,6 +1,6 @@
 import pytest
 import torch
-import transformers
+from architectures import OTHERS, saved_model
 from tiny_models import (
     bridge_of,
     every_model,
@@ -15,38 +15,9 @@ from tiny_models import (
 
 from sae_toolkit.activations.hooks import KINDS
 from sae_toolkit.activations.language_model import LanguageModel, relative_difference
-from sae_toolkit.activations.model_loading import ModelConfig, load_model
 
 MIDDLE = "blocks.0.hook_resid_mid"
 LAST = "blocks.1.hook_resid_post"
-
-
-def saved_model(config, folder):
-    """A randomly initialised model of any architecture, with the tiny model's tokenizer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    tiny_tokenizer().save_pretrained(folder)
-    return load_model(ModelConfig(name=str(folder), device="cpu"), offline=True)
-
-
-SIZES = {
-    "vocab_size": 594,
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
-HEADS = {"num_key_value_heads": 2}
-OPT = {key: value for key, value in SIZES.items() if key != "intermediate_size"} | {"ffn_dim": 64}
-OTHERS = {
-    "parallel": transformers.GPTNeoXConfig(**SIZES),
-    "flattened": transformers.OPTConfig(**OPT, word_embed_proj_dim=32),
-    "extra norms": transformers.Gemma2Config(**SIZES, **HEADS, head_dim=8, sliding_window=16),
-    "experts": transformers.MixtralConfig(**SIZES, **HEADS, num_local_experts=4),
-    "scaled": transformers.GraniteConfig(**SIZES, **HEADS, residual_multiplier=0.3),
-}
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -1,0 +1,127 @@
+"""Latents are levers: exchanging the latent of one value for another's makes the model say the other, in most cases.
+
+A small GPT-2 reads a language whose latents are known ("buffed the bell ... the bell" must go on with "polished"). SAEs
+read its residual stream behind each block. At tokens where value a must be said next, a's latent is removed and the
+latent of another value b of the same thing set to its typical activation; a random latent in b's place is the floor.
+
+    sae-toolkit run known_latents_steering --output runs/steering
+"""
+
+from dataclasses import dataclass, replace
+
+from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TrainConfig, train
+from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents, site_of
+from sae_toolkit.analysis import ValueSteering
+from sae_toolkit.metrics import Score, default_metrics, evaluate
+from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, scores_of
+from sae_toolkit.report.curves import training_curves_panel
+from sae_toolkit.run_folder import RunFolder
+
+LEARNING = LearningConfig(learning_rate=3e-2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The shipped model or another of `train_known_latents`, one BatchTopK SAE for each place."""
+
+    model: ModelConfig = ModelConfig(name=None, device="cpu")
+    """A folder that `train_known_latents` wrote; name None: the one that is shipped."""
+    documents: KnownLatentsSource.Config = KnownLatentsSource.Config(families=("value", "tone", "number"))
+    """What the model reads, and what is asked about; "value" must be among the families."""
+    activations: TransformerSource.Config = TransformerSource.Config(
+        hooks=("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
+    )
+    """Where SAEs read it and steer it."""
+    k: int = 4
+    """Active latents of each SAE."""
+    d_sae: int = 256
+    """Latents of each SAE."""
+    train: TrainConfig = TrainConfig(n_samples=1_200_000, batch_size=512, learning=LEARNING)
+    """Budget, learning and the seed of everything."""
+    eval_samples: int = 50_000
+    """Held-out tokens behind every score."""
+    loss_tokens: int = 4_096
+    """Held-out tokens on which the model runs with each SAE spliced in."""
+    n_swaps: int = 500
+    """Exchanges at each place."""
+
+
+SMOKE = Config(
+    documents=KnownLatentsSource.Config(n_documents=2_400, families=("value",)),
+    activations=TransformerSource.Config(hooks=("blocks.1.hook_resid_post",)),
+    train=TrainConfig(n_samples=300_000, batch_size=512, learning=LEARNING),
+    eval_samples=20_000,
+    loss_tokens=1_000,
+    n_swaps=100,
+)
+HEADLINES = (
+    Headline(
+        name="steering_flips",
+        label="flipped predictions",
+        question="How often does the model say the value whose latent was put in?",
+    ),
+    Headline(
+        name="steering_flips_random",
+        label="flipped by a random latent",
+        question="How often does it say that value when another latent was put in?",
+    ),
+)
+
+
+def make_source(config: Config, run: RunFolder) -> KnownLatentsSource:
+    """The model, reading its language."""
+    return load_known_latents(config.model, config.activations, config.documents)
+
+
+def make_saes(config: Config, source: KnownLatentsSource) -> dict[str, AbstractSAE]:
+    """One SAE per hook, named after it."""
+    seed = config.train.seed
+    return {
+        hook: BatchTopKSAE(BatchTopKSAE.Config(d_in=d_in, d_sae=config.d_sae, k=config.k), seed=seed)
+        for hook, d_in in source.sites.items()
+    }
+
+
+def scores_at(config: Config, source: KnownLatentsSource, hook: str, sae: AbstractSAE) -> dict[str, Score]:
+    """What it is worth and how well it steers, at its own hook; random latents are the floor."""
+    here, seed = site_of(source, hook), config.train.seed
+    steering = {"n_swaps": config.n_swaps, "seed": seed}
+    found = evaluate(
+        sae,
+        here,
+        n_samples=config.eval_samples,
+        seed=seed,
+        metrics=lambda: [
+            *default_metrics(here, loss_tokens=config.loss_tokens),
+            ValueSteering(source, hook, **steering),
+        ],
+    )["sae"]
+    floor = found["steering_flips_random"].value
+    return {**found, "steering_flips": replace(found["steering_flips"], floor=floor)}
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """Trains all SAEs in one pass, then scores and steers each at its own hook."""
+    source = make_source(config, run)
+    saes = make_saes(config, source)
+    train(saes, source, config.train, sites={hook: hook for hook in saes}, **run.training())
+    scores = [row for hook in saes for row in scores_of(hook, scores_at(config, source, hook, saes[hook]))]
+    return build_experiment_report(
+        config,
+        run,
+        scores,
+        [training_curves_panel(run.memory.records)],
+        description=source.describe(),
+        headlines=HEADLINES,
+        saes=saes,
+    )
+
+
+EXPECTED = (
+    Expectation(score="steering_flips", sae="blocks.1.hook_resid_post", at_least=0.8),
+    Expectation(score="steering_flips_random", sae="blocks.1.hook_resid_post", at_most=0.05),
+)
+SMOKE_EXPECTED = (
+    Expectation(score="steering_flips", sae="blocks.1.hook_resid_post", at_least=0.5),
+    Expectation(score="steering_flips_random", sae="blocks.1.hook_resid_post", at_most=0.05),
+)

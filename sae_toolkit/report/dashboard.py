@@ -91,7 +91,7 @@ def page(record: DictionaryRecord, parts: list[str], latents_per_part: int, poli
         "overview": Markup(script_json({**overview(record), "latentsPerPart": latents_per_part})),
         "parts": [Markup(part) for part in parts],
         "summary": summary(record),
-        "excluded": ", ".join(f"{n:,} {reason}" for reason, n in record.excluded.items() if n),
+        "excluded": ", ".join(f"{reason} {n:,}" for reason, n in record.excluded.items() if n),
         "provenance": settings(plain_json(record.provenance, "provenance")),
     }
     return render("dashboard.html.jinja", content)

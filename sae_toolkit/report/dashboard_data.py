@@ -13,7 +13,7 @@ from typing import Any
 
 from sae_toolkit.analysis.latent_record import DictionaryRecord, Example, LatentRecord, LatentScore
 
-N_PEAKS = 6
+N_PEAKS = 5
 """Tokens that the overview shows of a latent: those it fires on most strongly, each once."""
 UNSAFE = re.compile("[<>&\u2028\u2029\ud800-\udfff]")
 """What must not stand in a script: markup, line ends that JavaScript knows and JSON does not, half characters."""

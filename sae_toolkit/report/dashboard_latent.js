@@ -37,7 +37,7 @@ function examplesBox(examples, texts) {
 }
 
 function exampleItem([, tokens, activations, peak, documentNumber, position, truth], texts, scale) {
-  const text = tokens.map((id, i) => tokenSpan(texts[id], activations[i], scale, i === peak));
+  const text = tokens.flatMap((id, i) => tokenNodes(texts[id], activations[i], scale, i === peak));
   const facts = [`${readable(activations[peak])}`];
   if (documentNumber !== null) facts.push(`document ${documentNumber}`);
   if (position !== null) facts.push(`position ${position}`);

@@ -87,17 +87,17 @@ class LatentList {
 }
 
 function columnsOf(data) {
-  const text = (ids) => ids.map((id) => shownToken(data.texts[id]));
+  const texts = (ids) => ids.map((id) => data.texts[id]);
   const part = (index) => data.features.map((feature) => feature && feature[index]);
   const number = (key, label, values, cell = (row) => readable(values[row])) => ({ key, label, values, cell, numeric: true });
-  const peaks = data.peaks.map((ids) => text(ids).join(" "));
+  const peaks = data.peaks.map((ids) => texts(ids).join(" ").trim());
   const columns = [
     { ...number("latent", "Latent", data.latents, (row) => String(data.latents[row])), numeric: false },
     {
       key: "peaks",
       label: "Fires on",
       values: peaks.map((words) => words || null),
-      cell: (row) => (data.peaks[row].length ? el("span", { className: "chips" }, ...text(data.peaks[row]).map((word) => el("span", { className: "chip" }, word))) : ABSENT),
+      cell: (row) => (data.peaks[row].length ? el("span", { className: "chips" }, ...chipsOf(texts(data.peaks[row]))) : ABSENT),
     },
     number("density", "Density", data.density, (row) => percent(data.density[row])),
     number("mean", "Mean where it fires", data.mean),
@@ -111,7 +111,7 @@ function columnsOf(data) {
     );
   }
   for (const [name, { values, floors }] of Object.entries(data.scores)) {
-    const cell = (row) => (floors[row] === null ? readable(values[row]) : [readable(values[row]), el("small", { title: "floor" }, readable(floors[row]))]);
+    const cell = (row) => (floors[row] === null ? readable(values[row]) : [`${readable(values[row])} `, el("small", { title: "floor" }, el("span", { className: "said" }, "floor "), readable(floors[row]))]);
     columns.push(number(`score.${name}`, name, values, cell));
   }
   return columns;

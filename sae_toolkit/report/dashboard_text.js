@@ -21,11 +21,12 @@ const ABSENT = "–";
 
 function readable(value) {
   if (value === null || value === undefined) return ABSENT;
+  if (value === 0) return "0";
   const size = Math.abs(value);
   let text;
-  if (size !== 0 && (size >= 1e6 || size < 5e-4)) text = value.toExponential(1).replace("e+", "e");
-  else if (size >= 100 && Number.isInteger(value) || size >= 1000) text = value.toLocaleString("en", { maximumFractionDigits: 0 });
-  else text = value.toFixed(size < 2 ? 3 : size < 10 ? 2 : 1);
+  if (size >= 1e6 || size < 5e-4) text = value.toExponential(1).replace("e+", "e");
+  else if (size >= 100) text = value.toLocaleString("en", { maximumFractionDigits: 0 });
+  else text = value.toFixed(size < 1 ? 3 : size < 10 ? 2 : 1);
   return text.replaceAll("-", "−");
 }
 
@@ -46,18 +47,16 @@ function shownToken(text) {
   return signs(text).replace(/([^␣])␣(?=[^␣])/gu, "$1 ");
 }
 
-function shownInText(text) {
-  const token = shownToken(text);
-  return token.replace(/^␣(?=[^␣])/u, " ");
-}
-
 function quoted(text) {
   return JSON.stringify(text);
 }
 
+// The space that most words begin with is no part of the shading, so that lines break before it and words stay words.
 // A token on which the latent fires carries its value as text: hidden from the eye unless asked for, read aloud always.
-function tokenSpan(text, value, scale, isPeak) {
-  const token = el("span", { className: "token" }, shownInText(text));
+function tokenNodes(text, value, scale, isPeak) {
+  const [, space, rest] = text.match(/^( ?)(.*)$/su);
+  const apart = space !== "" && rest.trim() !== "" && !rest.startsWith(" ");
+  const token = el("span", { className: "token" }, shownToken(apart ? rest : text));
   if (isPeak) token.classList.add("peak");
   if (value === null) {
     token.classList.add("out");
@@ -69,5 +68,11 @@ function tokenSpan(text, value, scale, isPeak) {
     token.title = `${quoted(text)}: ${readable(value)}`;
     token.append(el("span", { className: "said" }, ` ${readable(value)} `));
   }
-  return token;
+  return apart ? [" ", token] : [token];
+}
+
+// Tokens in few words: without the space before them, and none twice.
+function chipsOf(texts) {
+  const shown = new Map(texts.map((text) => [shownToken(text.trim() === "" ? text : text.trim()), text]));
+  return [...shown].map(([words, text]) => el("span", { className: "chip", title: quoted(text) }, words));
 }

@@ -70,12 +70,12 @@ def test_the_list_shows_every_latent(visit: Any, small: Path) -> None:
     assert shown(page) == [0, 2, 3]
     assert page.locator("h1").text_content() == "TopK <of> a toy"
     assert "3 of 4 latents, described on 2,000 held-out samples." in page.locator(".claim").text_content()
-    assert page.locator(".claim").text_content().endswith("Left out: 3 token_id.")
+    assert page.locator(".claim").text_content().endswith("Left out: token_id 3.")
     cells = page.locator("#table tbody tr").first.locator("th, td")
-    assert cells.nth(1).locator(".chip").all_text_contents() == ["␣Paris", "␣Rome"]
+    assert cells.nth(1).locator(".chip").all_text_contents() == ["Paris", "Rome"]
     texts = cells.all_text_contents()
-    assert [texts[0], *texts[2:8]] == ["0", "1.25 %", "1.230", "4.00", "city", "0.960", "0.900"]
-    assert cells.nth(8).inner_text().split() == ["0.800", "0.100"]  # the score, then its floor
+    assert [texts[0], *texts[2:8]] == ["0", "1.25 %", "1.23", "4.00", "city", "0.960", "0.900"]
+    assert texts[8] == "0.800 floor 0.100"
 
 
 def test_search_finds_numbers_tokens_features_and_relations(visit: Any, small: Path) -> None:
@@ -203,7 +203,7 @@ def test_everything_of_a_latent_is_there(visit: Any, small: Path) -> None:
     ]
     assert page.locator(".panel h4").all_text_contents() == ["Strongest", "Activations in 50-75 % of those that fire"]
     assert page.locator(".where").first.text_content() == "4.00, document 7, position 41"
-    assert "city 1.500" in page.locator(".examples li").first.text_content()
+    assert "city 1.50" in page.locator(".examples li").first.text_content()
     assert page.locator(".facts").inner_text().split("\n")[1] == "1.25 %"
     assert page.get_by_text("city (number 5)").is_visible()
     assert page.locator("#latent-view").get_by_text("direct path only").is_visible()
@@ -216,7 +216,8 @@ def test_tokens_show_what_they_are(visit: Any, small: Path) -> None:
     page = visit(small.parent).open(small, "#latent=0")
     tokens = page.locator(".examples li").first.locator(".token")
     texts = [token.evaluate("e => e.firstChild.data") for token in tokens.all()]
-    assert texts == ["<bos>", " in", " Paris", "↵"]
+    assert texts == ["<bos>", "in", "Paris", "↵"]
+    assert page.locator(".tokens").first.evaluate("e => e.firstElementChild.nextSibling.data") == " "
     assert [token.get_attribute("title") for token in tokens.all()] == [
         '"<bos>" was left out',
         None,
@@ -272,7 +273,7 @@ def test_the_histogram_is_a_picture_and_a_text_and_a_table(visit: Any, small: Pa
     page = visit(small.parent).open(small, "#latent=0")
     chart = page.get_by_role("img")
     assert chart.get_attribute("aria-label") == (
-        "Histogram of 25 nonzero activations in 2 bins from 0.000 to 4.00; most, 20, lie in 0.000 to 1.000."
+        "Histogram of 25 nonzero activations in 2 bins from 0 to 4.00; most, 20, lie in 0 to 1.00."
     )
     heights = [float(bar.get_attribute("height")) for bar in chart.locator("rect").all()]
     assert heights[0] == 4 * heights[1] > 0

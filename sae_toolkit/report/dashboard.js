@@ -83,8 +83,9 @@ function showList(before, listChanged) {
     list.drawRows(linkTo);
     if (sorting >= 0) document.querySelectorAll("#table .sort")[sorting].focus();
   }
-  const label = list.columns.find((column) => column.key === state.sort).label;
-  byId("status").textContent = `${list.rows.length.toLocaleString("en")} of ${data.latents.length.toLocaleString("en")} latents, by ${label.toLowerCase()}, ${state.order === "desc" ? "highest first" : "lowest first"}`;
+  const { label } = list.columns.find((column) => column.key === state.sort);
+  const by = label.length > 2 ? label[0].toLowerCase() + label.slice(1) : label;
+  byId("status").textContent = `${list.rows.length.toLocaleString("en")} of ${data.latents.length.toLocaleString("en")} latents, by ${by}, ${state.order === "desc" ? "highest first" : "lowest first"}`;
   if (before?.latent != null) (list.linkOf(before.latent, linkTo) ?? byId("search")).focus();
 }
 

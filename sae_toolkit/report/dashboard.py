@@ -14,8 +14,10 @@ from sae_toolkit.analysis.latent_record import DictionaryRecord
 from sae_toolkit.atomic_write import atomic_folder, atomic_write_text
 from sae_toolkit.report.dashboard_data import details, overview, script_json
 from sae_toolkit.report.plain_json import plain_json
+from sae_toolkit.report.provenance import without_folders
 from sae_toolkit.report.self_contained import content_policy, packaged, render
 from sae_toolkit.report.style import css_variables
+from sae_toolkit.report.svg import short
 from sae_toolkit.report.tables import settings
 
 SCRIPTS = ("theme.js", "dashboard_text.js", "dashboard_list.js", "dashboard_latent.js", "dashboard.js")
@@ -23,6 +25,8 @@ LATENTS_PER_FILE = 50
 INDEX, PARTS = "index.html", "latents"
 MANY_LATENTS = 1000
 """From here on a folder opens sooner than one file."""
+LONGEST = 160
+"""Characters that a value of the provenance shows."""
 
 
 def write_dashboard(record: DictionaryRecord, path: str | Path) -> Path:
@@ -83,6 +87,7 @@ def page(record: DictionaryRecord, parts: list[str], latents_per_part: int, poli
     """The HTML; `parts` are the latents' details as far as they are inside the page."""
     from markupsafe import Markup  # noqa: PLC0415  (slow import)
 
+    provenance = plain_json(without_folders(record.provenance), "provenance")
     content: dict[str, Any] = {
         "record": record,
         "policy": policy,
@@ -92,7 +97,7 @@ def page(record: DictionaryRecord, parts: list[str], latents_per_part: int, poli
         "parts": [Markup(part) for part in parts],
         "summary": summary(record),
         "excluded": ", ".join(f"{reason} {n:,}" for reason, n in record.excluded.items() if n),
-        "provenance": settings(plain_json(record.provenance, "provenance")),
+        "provenance": [(name, short(value, LONGEST)) for name, value in settings(provenance)],
     }
     return render("dashboard.html.jinja", content)
 

@@ -37,7 +37,7 @@ function examplesBox(examples, texts) {
 }
 
 function exampleItem([, tokens, activations, peak, documentNumber, position, truth], texts, scale) {
-  const text = tokens.flatMap((id, i) => tokenNodes(texts[id], activations[i], scale, i === peak));
+  const text = tokens.flatMap((id, i) => tokenNodes(texts[id], activations[i], scale, i === peak).slice(i ? 0 : -1));
   const facts = [`${readable(activations[peak])}`];
   if (documentNumber !== null) facts.push(`document ${documentNumber}`);
   if (position !== null) facts.push(`position ${position}`);
@@ -83,14 +83,18 @@ function featureBox(data, row) {
 }
 
 function scoresBox(data, row) {
-  const names = Object.keys(data.scores);
-  if (!names.length) return null;
+  const all = Object.keys(data.scores);
+  if (!all.length) return null;
+  const names = all.filter((name) => data.scores[name].values[row] !== null);
+  const silent = all.filter((name) => !names.includes(name));
+  const unanswered = silent.length ? [el("details", {}, el("summary", {}, `${silent.length} without a value`), el("p", { className: "note" }, silent.join(", ")))] : [];
+  if (!names.length) return box("Scores", ...unanswered);
   const lines = names.map((name) => {
     const { values, floors } = data.scores[name];
     return el("tr", {}, el("th", { scope: "row" }, el("code", {}, name), ...noteOn(data, name)), ...[values[row], floors[row]].map((value) => el("td", { className: "number" }, readable(value))));
   });
   const head = ["Score", "Value", "Floor"].map((label, i) => el("th", { scope: "col", className: i ? "number" : "" }, label));
-  return box("Scores", el("table", {}, el("caption", { className: "said" }, "Scores of this latent"), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...lines)));
+  return box("Scores", el("table", {}, el("caption", { className: "said" }, "Scores of this latent"), el("thead", {}, el("tr", {}, ...head)), el("tbody", {}, ...lines)), ...unanswered);
 }
 
 function relatedBoxes(data, details, texts, linkTo) {

@@ -2,6 +2,7 @@
 
 const ROWS_AT_ONCE = 200;
 const DENSE = 0.1;
+const ALWAYS = 5; // columns shown even where they are empty: number, tokens and activations
 
 class LatentList {
   constructor(data) {
@@ -62,7 +63,7 @@ class LatentList {
     const rows = this.rows.slice(0, this.limit).map((row) => {
       const [first, ...others] = this.columns;
       const link = el("a", { href: linkTo(this.data.latents[row]) }, first.cell(row));
-      const cells = others.map((column) => el("td", column.numeric ? { className: "number" } : {}, ...[column.cell(row)].flat()));
+      const cells = others.map((column) => el("td", { className: column.numeric ? "number" : "words" }, ...[column.cell(row)].flat()));
       const line = el("tr", {}, el("th", { scope: "row" }, link), ...cells);
       line.dataset.latent = this.data.latents[row];
       return line;
@@ -114,5 +115,5 @@ function columnsOf(data) {
     const cell = (row) => (floors[row] === null ? readable(values[row]) : [`${readable(values[row])} `, el("small", { title: "floor" }, el("span", { className: "said" }, "floor "), readable(floors[row]))]);
     columns.push(number(`score.${name}`, name, values, cell));
   }
-  return columns;
+  return columns.filter((column, i) => i < ALWAYS || column.values.some((value) => value !== null));
 }

@@ -13,6 +13,7 @@ from typing import Any
 from chromium import chromium
 
 WIDE, PHONE = (1280, 860), (360, 740)
+ALIVE = "#firing=alive"
 
 
 def take(browser: Any, address: str, path: Path, size: tuple[int, int], theme: str) -> None:
@@ -31,10 +32,10 @@ def main(dashboard: str, folder: str, latent: str | None = None) -> None:
     with chromium() as browser:
         if latent is None:
             page = browser.new_page()
-            page.goto(f"{address}#firing=alive")
+            page.goto(f"{address}{ALIVE}")
             latent = page.locator("#table tbody a").first.text_content()
             page.close()
-        views = {"dashboard": address, "dashboard_latent": f"{address}#latent={latent}"}
+        views = {"dashboard": f"{address}{ALIVE}", "dashboard_latent": f"{address}#latent={latent}"}
         for name, view in views.items():
             take(browser, view, target / f"{name}.png", WIDE, "light")
             take(browser, view, target / f"look_{name}_dark.png", WIDE, "dark")

@@ -143,6 +143,14 @@ def test_the_page_is_balanced_names_its_parts_and_fetches_nothing(tmp_path):
     assert all(mark in page for mark in ("<main", "<header", "<footer", 'class="skip"', 'lang="en"', 'role="search"'))
 
 
+def test_the_provenance_names_no_folder_and_is_short(tmp_path):
+    provenance = {"model": "/home/somebody/models/gpt2", "sketch": [0.25] * 500}
+    page = page_of(replace(hand_record(), provenance=provenance), tmp_path)
+    assert "<td>gpt2</td>" in page
+    assert "somebody" not in page
+    assert max(len(value) for value in re.findall(r"<td>(.*?)</td>", page)) == 160
+
+
 def test_one_file_runs_its_own_script_alone(tmp_path):
     policy = policy_of(page_of(hand_record(), tmp_path))
     assert policy.startswith("default-src 'none';")

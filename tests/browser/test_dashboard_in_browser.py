@@ -13,6 +13,8 @@ from latent_records import capitals, hand_record, large_record
 from sae_toolkit.analysis import DictionaryRecord, Example, Neighbour
 from sae_toolkit.report import write_dashboard, write_dashboard_folder
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><img src=x onerror=alert(1)><!--\"'&\u2028"
 GO = "state => new Promise((done) => { addEventListener('hashchange', done, { once: true }); location.hash = state; })"
 PHONE = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
@@ -371,7 +373,7 @@ def test_everything_has_a_name_an_order_and_contrast(visit: Any, small: Path, th
     page.keyboard.press("v")
     for state in ("latent=0&q=", "latent=2", "latent=3", ""):
         go(page, state)
-        for summary in page.locator("summary").all():
+        for summary in page.locator("summary:visible").all():
             summary.click()
         assert visitor.asked("nameless") == []
         assert visitor.asked("structure") == []

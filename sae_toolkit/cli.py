@@ -1,4 +1,4 @@
-"""The `sae-toolkit` command: recipes are listed, planned, run, verified, copied; SAEs scored; activations stored."""
+"""The `sae-toolkit` command: recipes listed, planned, run, verified, copied; SAEs scored, shown; activations stored."""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sae_toolkit import cache_command, compare_command, evaluate_command
+from sae_toolkit import cache_command, compare_command, dashboard_command, evaluate_command
 from sae_toolkit import config as configs
 from sae_toolkit.recipe import Recipe, load_recipe, recipe_names
 from sae_toolkit.summary import print_summary
@@ -19,7 +19,7 @@ from sae_toolkit.summary import print_summary
 if TYPE_CHECKING:
     from sae_toolkit.report import Report
 
-TAKES_FIELDS = ("run", "plan", "cache build", "compare", "evaluate")
+TAKES_FIELDS = ("run", "plan", "cache build", "compare", "evaluate", "dashboard")
 """Commands that take `--any.field VALUE` of a recipe's config."""
 OFFLINE = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 """Environment variables with which the Hugging Face libraries stay off the network."""
@@ -75,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     verify.add_argument("--output", type=Path, help="keep report and checkpoints here")
     verify.set_defaults(act=verify_recipe)
     evaluate_command.add_parser(commands)
+    dashboard_command.add_parser(commands)
     cache = commands.add_parser("cache", help="store the activations of a language model, and look at them")
     add_cache_commands(cache)
     compare = commands.add_parser("compare", help="which latents several saved SAEs share")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_toolkit import config as configs
-from sae_toolkit.recipe import load_recipe
+from sae_toolkit.recipe import add_data_options
 from sae_toolkit.summary import print_summary
 
 if TYPE_CHECKING:
@@ -24,9 +24,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("evaluate", help="score saved SAEs and their controls, in one table")
     parser.add_argument("checkpoints", nargs="+", type=Path, help="folders of SAEs, of checkpoints or of whole runs")
     parser.add_argument("--output", required=True, type=Path, help="folder for report.html, report.json, scores.csv")
-    parser.add_argument("--recipe", help="score on this recipe's data (--any.field VALUE changes its config) instead")
-    parser.add_argument("--smoke", action="store_true", help="with --recipe: its smallest config")
-    parser.add_argument("--seed", type=int, help="with --recipe: its seed")
+    add_data_options(parser, "score")
     parser.add_argument("--samples", type=int, default=SAMPLES, help=f"held-out samples; {SAMPLES:,} if not given")
     parser.add_argument(
         "--loss_tokens", type=int, default=LOSS_TOKENS, help=f"tokens behind a language model's losses; {LOSS_TOKENS:,}"
@@ -34,7 +32,6 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--full", action="store_true", help="ask the metrics, too, that cost more than encoding does")
     parser.add_argument("--leave_out", default="", help="floors to do without, such as floor/ica,floor/kmeans")
     parser.add_argument("--controls", type=Path, help="folder of scored controls; OUTPUT/controls if not given")
-    parser.add_argument("--offline", action="store_true", help="no network: models and texts are on this machine")
     parser.set_defaults(act=evaluate_checkpoints)
 
 
@@ -69,13 +66,11 @@ def by_origin(
     saes: Sequence["SavedSAE"], options: argparse.Namespace, rest: Sequence[str]
 ) -> list[tuple["Origin", list["SavedSAE"]]]:
     """The SAEs of each source: the recipe that was asked for, or what each of them was trained on."""
-    from sae_toolkit.origin import Origin, origin_of  # noqa: PLC0415
+    from sae_toolkit.origin import asked_origin, origin_of  # noqa: PLC0415
 
-    if options.recipe is not None:
-        recipe = load_recipe(options.recipe)
-        return [(Origin(recipe, recipe.asked_config(rest, smoke=options.smoke, seed=options.seed)), list(saes))]
-    if rest or options.smoke or options.seed is not None:
-        raise ValueError("evaluate: --smoke, --seed and fields of a config belong to a recipe. Name it: --recipe NAME.")
+    asked = asked_origin("evaluate", options, rest)
+    if asked is not None:
+        return [(asked, list(saes))]
     groups: list[tuple[Origin, list[SavedSAE]]] = []
     for sae in saes:
         origin = origin_of(sae)

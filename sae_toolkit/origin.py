@@ -1,5 +1,6 @@
 """What a saved SAE was trained on: found beside it, and built again."""
 
+import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,9 +84,24 @@ class Origin:
 
     def source(self, folder: Path) -> ActivationSource:
         """The recipe's source; what it writes (an example model, say) goes into `folder`."""
-        self.recipe.refuse_without_saes("evaluate")
         source: ActivationSource = self.recipe.module.make_source(self.config, RunFolder(folder))
         return source
+
+
+def asked_origin(command: str, options: argparse.Namespace, fields: Sequence[str]) -> Origin | None:
+    """Of the recipe that a command was told to take its data from (`recipe.add_data_options`); None where it was not.
+
+    `fields` are what the command line says about the recipe's config; without a recipe they are a ValueError.
+    """
+    if options.recipe is not None:
+        recipe = load_recipe(options.recipe)
+        recipe.refuse_without_saes(command)
+        return Origin(recipe, recipe.asked_config(fields, smoke=options.smoke, seed=options.seed))
+    if fields or options.smoke or options.seed is not None:
+        raise ValueError(
+            f"{command}: --smoke, --seed and fields of a config belong to a recipe. Name it: --recipe NAME."
+        )
+    return None
 
 
 def origin_of(sae: SavedSAE) -> Origin:

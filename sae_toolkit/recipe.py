@@ -1,5 +1,6 @@
 """Finding, loading and checking recipes: Python files with a claim, configs, what they build, and `main`."""
 
+import argparse
 import difflib
 import importlib.util
 import sys
@@ -66,6 +67,14 @@ class Recipe:
             if with_seed(config, seed_of(published)) == published:
                 return tuple(expected)
         return ()
+
+
+def add_data_options(parser: argparse.ArgumentParser, what: str) -> None:
+    """Options of a command on saved SAEs that may name a recipe for its data; `what` the command does with them."""
+    parser.add_argument("--recipe", help=f"{what} on this recipe's data (--any.field VALUE changes its config) instead")
+    parser.add_argument("--smoke", action="store_true", help="with --recipe: its smallest config")
+    parser.add_argument("--seed", type=int, help="with --recipe: its seed")
+    parser.add_argument("--offline", action="store_true", help="no network: models and texts are on this machine")
 
 
 def recipe_folder() -> Path:

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "plan": {"activations", "saes", "training", "checkpoint", "metrics", "recipe", "run_folder"},
     "cache_command": {"activations", "recipe", "run_folder"},
     "evaluate_command": {"activations", "checkpoint", "loggers", "metrics", "origin", "recipe", "report", "summary"},
+    "dashboard_command": {"activations", "analysis", "checkpoint", "loggers", "origin", "recipe", "report"},
     "compare_command": {"activations", "checkpoint", "metrics", "recipe", "run_folder", "saes"},
     "cli": {
         "recipe",
@@ -46,12 +47,20 @@ MAY_IMPORT = {
         "plan",
         "cache_command",
         "compare_command",
+        "dashboard_command",
         "evaluate_command",
     },
 }
 """Which parts of the package each part may import; the four foundation files on top are open to all."""
 FOUNDATION = {"seeding", "sparse_rows", "config", "atomic_write", "sealed_files", "differences"}
-TALKS_TO_THE_USER = {"loggers.py", "cli.py", "cache_command.py", "evaluate_command.py", "summary.py"}
+TALKS_TO_THE_USER = {
+    "loggers.py",
+    "cli.py",
+    "cache_command.py",
+    "dashboard_command.py",
+    "evaluate_command.py",
+    "summary.py",
+}
 
 
 def part_of(path: Path, package: Path) -> str:

@@ -6,6 +6,8 @@ from sae_toolkit.report.cosine_histogram import cosine_histogram as cosine_histo
 from sae_toolkit.report.cosine_histogram import cosine_histogram_panel as cosine_histogram_panel
 from sae_toolkit.report.curves import training_curves as training_curves
 from sae_toolkit.report.curves import training_curves_panel as training_curves_panel
+from sae_toolkit.report.dashboard import write_dashboard as write_dashboard
+from sae_toolkit.report.dashboard import write_dashboard_folder as write_dashboard_folder
 from sae_toolkit.report.density import density as density
 from sae_toolkit.report.density import density_panel as density_panel
 from sae_toolkit.report.dimensionality_scatter import dimensionality_scatter as dimensionality_scatter
@@ -36,6 +38,7 @@ from sae_toolkit.report.match_matrix import match_matrix as match_matrix
 from sae_toolkit.report.match_matrix import match_matrix_panel as match_matrix_panel
 from sae_toolkit.report.neuron_stacks import neuron_stacks as neuron_stacks
 from sae_toolkit.report.neuron_stacks import neuron_stacks_panel as neuron_stacks_panel
+from sae_toolkit.report.neuronpedia_json import write_neuronpedia_json as write_neuronpedia_json
 from sae_toolkit.report.page import render_page as render_page
 from sae_toolkit.report.phase_diagram import Boundary as Boundary
 from sae_toolkit.report.phase_diagram import PhaseMap as PhaseMap
@@ -51,6 +54,8 @@ from sae_toolkit.report.recovery_map import recovery_map_panel as recovery_map_p
 from sae_toolkit.report.report import FigurePanel as FigurePanel
 from sae_toolkit.report.report import Report as Report
 from sae_toolkit.report.report import ReportedSAE as ReportedSAE
+from sae_toolkit.report.saedashboard_json import ExportNames as ExportNames
+from sae_toolkit.report.saedashboard_json import write_saedashboard_json as write_saedashboard_json
 from sae_toolkit.report.score_bars import score_bars as score_bars
 from sae_toolkit.report.score_bars import score_bars_panel as score_bars_panel
 

@@ -1,15 +1,13 @@
 """The page: one HTML file without a link, that opens with the network off and shows what the run found."""
 
-import base64
-import hashlib
 import re
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
 from sae_toolkit.report.cards import cards
 from sae_toolkit.report.plain_json import plain_json
 from sae_toolkit.report.report import FigurePanel, Report
+from sae_toolkit.report.self_contained import content_policy, packaged, render
 from sae_toolkit.report.style import css_variables
 from sae_toolkit.report.tables import excluded_rows, expectation_rows, ladder, score_rows, settings
 
@@ -19,12 +17,9 @@ WIDE_FROM = 1.6
 
 def render_page(report: Report) -> str:
     """The page as HTML. All text is escaped; figures are the only markup taken as it is, and no script in them runs."""
-    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415  (slow import)
     from markupsafe import Markup  # noqa: PLC0415
 
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(packaged("page.html.jinja"))
-    script = packaged("page.js")
+    script = packaged("theme.js") + packaged("page.js")
     columns, rows = ladder(report)
     content: dict[str, Any] = {
         "report": report,
@@ -43,21 +38,7 @@ def render_page(report: Report) -> str:
         "config": settings(plain_json(report.config, "config")),
         "provenance": settings(plain_json(report.provenance, "provenance")),
     }
-    return template.render(**content)
-
-
-def packaged(name: str) -> str:
-    """A text file that lies beside this module, also inside a wheel."""
-    return (files("sae_toolkit.report") / name).read_text(encoding="utf-8")
-
-
-def content_policy(script: str) -> str:
-    """Nothing may be fetched, and no script runs but our own: whatever a name or a figure smuggles in stays inert."""
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return (
-        f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
+    return render("page.html.jinja", content)
 
 
 def verdict(report: Report) -> dict[str, str]:

@@ -28,6 +28,8 @@ LIGHT = {
     "ceiling": "#5a626b",
     "positive": "#00588c",
     "negative": "#c65400",
+    "shade": "#7cc7f0",
+    "shade-negative": "#ffbe8a",
 }
 DARK = {
     "page": "#14171a",
@@ -52,6 +54,8 @@ DARK = {
     "ceiling": "#a6aeb6",
     "positive": "#6dc0f5",
     "negative": "#ff9a5c",
+    "shade": "#17567f",
+    "shade-negative": "#7a3a10",
 }
 N_SERIES = 6
 

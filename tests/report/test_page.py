@@ -1,48 +1,12 @@
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
+
+from page_checks import contrast, outline
 
 from sae_toolkit.report import render_page
 from sae_toolkit.report.style import DARK, LIGHT
 
-VOID = {"meta", "input", "br", "img", "hr", "link", "path", "use", "rect", "image"}
 HOSTILE = "<script>alert(1)</script>\"'&$\\alpha$"
-
-
-class Outline(HTMLParser):
-    """Collects elements, and complains about what is opened but not closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.scripts = 0
-        self.ids: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.scripts += tag == "script"
-        self.note(attrs)
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.note(attrs)
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.open.pop() == tag
-
-    def note(self, attrs):
-        self.ids += [value for name, value in attrs if name == "id"]
-        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href", "action")]
-
-
-def outline(page: str) -> Outline:
-    parser = Outline()
-    parser.feed(page)
-    parser.close()
-    assert parser.open == []
-    return parser
 
 
 def test_the_page_is_balanced_and_its_ids_are_unique(report):
@@ -107,18 +71,6 @@ def test_sites_are_shown_where_they_were_said(report):
 
 def test_size_of_a_large_report(make_report):
     assert len(render_page(make_report(size=256, d_in=64)).encode()) < 1_000_000  # two SAEs; five must stay below 2 MB
-
-
-def contrast(a: str, b: str) -> float:
-    """WCAG 2.1 contrast ratio of two hex colours."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def test_contrast_in_both_themes():

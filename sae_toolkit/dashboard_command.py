@@ -3,7 +3,7 @@
 import argparse
 import tempfile
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,9 +88,8 @@ def describe(saved: "SavedSAE", options: argparse.Namespace, rest: Sequence[str]
         say_on_stderr(f"{origin.recipe.name}: building its source")
         source = site_of(origin.source(Path(temporary)), saved.site)
         say_on_stderr(f"{saved.name}: describing {len(latents):,} latents on {options.tokens:,} samples")
-        describe_latents: Callable[..., DictionaryRecord] = vars(analysis)["describe_latents"]
         where = saved.site or origin.recipe.name
-        return describe_latents(
+        return analysis.describe_latents(
             sae,
             source,
             n_tokens=options.tokens,

@@ -165,7 +165,7 @@ class TransformerSource(SplicingSource, GroupReader):
         captured = self.model.capture(tokens, self.config.hooks) if self.norm_limits else {}
         return ~torch.stack(list(self.exclusions(tokens, captured).values())).any(dim=0)
 
-    def held_out_rows(self, n_rows: int) -> TokenRows:
+    def spread_rows(self, n_rows: int) -> TokenRows:
         """Rows of the eval split for a closer look, spread over its first window; always the same."""
         self.text.check_rows("eval")
         window = self.text.window("eval", 0)

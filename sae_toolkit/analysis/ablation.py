@@ -86,7 +86,7 @@ def attribution_agreement(
     generator = generator_for(seed, "ablated latents")
     signs: list[Tensor] = []
     ranks: list[float] = []
-    for row in site.source.held_out_rows(n_rows).tokens:
+    for row in site.source.spread_rows(n_rows).tokens:
         asked = prediction(row)
         found = attribute(sae, site.model, site.hook, row[None], asked).by_latent()
         drawn = torch.randperm(len(found.indices), generator=generator)[:LATENTS_PER_ROW]

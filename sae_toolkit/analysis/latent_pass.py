@@ -16,6 +16,7 @@ from sae_toolkit.analysis.held_out import HeldOut, read_held_out
 from sae_toolkit.analysis.latent_chunks import ChunkBuilder, LatentChunk, latents_of, of_chosen
 from sae_toolkit.analysis.latent_record import LatentScore, Neighbour, TrueFeature
 from sae_toolkit.analysis.latent_scores import label_scores
+from sae_toolkit.analysis.logits import APPROXIMATION, direct_logit_effects, has_direct_logit_effects
 from sae_toolkit.analysis.matched_features import Directions, match_features
 from sae_toolkit.analysis.neighbours import nearest_latents
 from sae_toolkit.metrics.co_firing import KeptSamples
@@ -27,6 +28,7 @@ from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 from sae_toolkit.sparse_rows import SparseRows
 
 NEAREST, TOGETHER, NEURONS = "nearest by decoder", "fires together with", "correlated neurons"
+PROMOTED, SUPPRESSED = "promoted tokens", "suppressed tokens"
 Related = Mapping[str, Mapping[int, tuple[Neighbour, ...]]]
 """Lists of neighbours by title and by latent."""
 
@@ -96,7 +98,12 @@ class LatentPass:
         }
         if self.neuron_hook is not None:
             lists[NEURONS] = self.neurons.strongest(n_top)
-        return {title: dict(zip(self.latents, rows, strict=True)) for title, rows in lists.items()}
+        related = {title: dict(zip(self.latents, rows, strict=True)) for title, rows in lists.items()}
+        if n_top > 0 and has_direct_logit_effects(self.source):
+            effects = direct_logit_effects(self.sae, self.source, self.latents, n_top)
+            related[PROMOTED] = {latent: promoted for latent, (promoted, _) in effects.items()}
+            related[SUPPRESSED] = {latent: suppressed for latent, (_, suppressed) in effects.items()}
+        return related
 
     def features(self) -> tuple[list[TrueFeature | None], dict[str, list[LatentScore]]]:
         """The matched true features and their scores; none where the truth is unknown."""
@@ -122,6 +129,8 @@ class LatentPass:
         }
         if self.neuron_hook is not None:
             notes[NEURONS] = f"Pearson's r with the neurons at {self.neuron_hook} over all samples."
+        if has_direct_logit_effects(self.source):
+            notes[PROMOTED] = APPROXIMATION
         if self.labels.labellings:
             notes["scores"] = f"Scores by labels are taken over the first {n:,} samples; docs/metrics.md defines them."
         return notes

@@ -101,7 +101,7 @@ def true_effects(
     model, directions = site.model, sae.decoder_directions()
     last = f"blocks.{model.n_layers - 1}.hook_resid_post"
     chosen = torch.tensor(latents, dtype=torch.long, device=directions.device)
-    rows = site.source.held_out_rows(n_rows).tokens
+    rows = site.source.spread_rows(n_rows).tokens
     sums = torch.zeros(len(latents), model.d_vocab, dtype=torch.float64)
     residuals = torch.zeros(len(latents), model.width(last), dtype=torch.float64)
     strengths, counts = (torch.zeros(len(latents), dtype=torch.float64) for _ in range(2))

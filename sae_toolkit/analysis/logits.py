@@ -98,7 +98,7 @@ def mean_inverse_scale(site: ModelSite, unembedding: Unembedding) -> float:
     """Mean of 1 / s over the tokens of some held-out rows, special ones left out."""
     last = f"blocks.{site.model.n_layers - 1}.hook_resid_post"
     total, n_tokens = 0.0, 0
-    for row in site.source.held_out_rows(SCALE_ROWS).tokens[:, None]:
+    for row in site.source.spread_rows(SCALE_ROWS).tokens[:, None]:
         kept = site.source.kept_tokens(row)
         residual = site.model.capture(row, [last])[last][kept.to(site.model.device)]
         total += float(unembedding.inverse_scale(residual).double().sum())

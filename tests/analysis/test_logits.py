@@ -42,7 +42,7 @@ def effects_by_hand(name, sae, source):
     hf, rows, totals = plain(name), sae.decoder_directions().detach(), []
     gpt2 = hf.config.model_type == "gpt2"
     norm = hf.transformer.ln_f if gpt2 else hf.model.norm
-    for tokens in source.held_out_rows(16).tokens:
+    for tokens in source.spread_rows(16).tokens:
         seen = []
         handle = norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0][0].detach()))  # noqa: B023
         with torch.no_grad():
@@ -91,7 +91,7 @@ def test_chunks_change_nothing(source, monkeypatch):
 def true_effect(model, sae, source, latent, n_rows):
     """Row by row, with the steering context: change of centred logits where it fires, per unit of activation."""
     change, strength, n_tokens = 0.0, 0.0, 0
-    for tokens in source.held_out_rows(n_rows).tokens:
+    for tokens in source.spread_rows(n_rows).tokens:
         z = sae.encode(model.capture(tokens[None], [last_hook(model)])[last_hook(model)][0])[:, latent].detach()
         special = torch.isin(tokens, torch.tensor(sorted(set(source.text.special_token_ids.values()))))
         fires = (z != 0) & ~special

@@ -18,6 +18,7 @@ from .source import ActivationBatch as ActivationBatch
 from .source import ActivationSource as ActivationSource
 from .source import ActivationStream as ActivationStream
 from .source import KnownFeatures as KnownFeatures
+from .source import Site as Site
 from .source import SplicingSource as SplicingSource
 from .source import Split as Split
 from .source import TokenLosses as TokenLosses
@@ -28,3 +29,5 @@ from .text import Text as Text
 from .text import TextConfig as TextConfig
 from .toy_model import ToyModelSource as ToyModelSource
 from .transformer import TransformerSource as TransformerSource
+from .views import ViewsSource as ViewsSource
+from .whole_rows import WholeRowsSource as WholeRowsSource

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_toolkit.activations.hooks import parse_hook
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.source import Replacement, TokenLosses
 from sae_toolkit.activations.text import TokenRows
@@ -14,15 +15,17 @@ from sae_toolkit.activations.text import TokenRows
 @torch.no_grad()
 def spliced_losses(
     model: LanguageModel,
-    hook: str,
     rows: TokenRows,
     kept: Bool[Tensor, "rows context"],
     replacements: Mapping[str, Replacement],
+    *,
+    read: str,
+    written: str,
 ) -> dict[str, TokenLosses]:
     """Losses of the tokens after the kept ones: "clean", then one entry per replacement, over the same tokens.
 
-    A replacement sees and sets the kept tokens' activations `[n d]` only. The last token of a row has no next one and
-    is replaced, but not counted.
+    A replacement sees the kept tokens' activations `[n d]` at one hook and sets them at another, which may be the same.
+    The last token of a row has no next one and is replaced, but not counted.
     """
     targets = rows.tokens[:, 1:]
     counted = kept[:, :-1]
@@ -31,21 +34,34 @@ def spliced_losses(
     wanted = targets[counted].to(clean.device)
     losses = {"clean": token_losses(clean, clean, wanted, documents)}
     for name, replacement in replacements.items():
-        spliced = model.logits(rows.tokens, {hook: at_kept_tokens(replacement, kept)})
+        spliced = model.logits(rows.tokens, at_kept_tokens(replacement, kept, read=read, written=written))
         losses[name] = token_losses(clean, log_probabilities(spliced, counted), wanted, documents)
     return losses
 
 
-def at_kept_tokens(replacement: Replacement, kept: Bool[Tensor, "rows context"]) -> Replacement:
-    """The replacement confined to the kept tokens of a whole `[rows context d]` tensor."""
+def at_kept_tokens(
+    replacement: Replacement, kept: Bool[Tensor, "rows context"], *, read: str, written: str
+) -> dict[str, Replacement]:
+    """The replacement confined to the kept tokens of whole `[rows context d]` tensors, by the hooks it concerns."""
+    if read != written and parse_hook(read).depth >= parse_hook(written).depth:
+        raise ValueError(
+            f"spliced losses: {read} is to be read and {written} replaced, but the model computes {read} later. "
+            "What is replaced must come after what is read."
+        )
+    seen: list[Tensor] = []
+
+    def remember(activations: Float[Tensor, "rows context d"]) -> Float[Tensor, "rows context d"]:
+        seen.append(activations)
+        return activations
 
     def replace(activations: Float[Tensor, "rows context d"]) -> Float[Tensor, "rows context d"]:
         inside = kept.to(activations.device)
+        given = activations if read == written else seen.pop()
         replaced = activations.clone()
-        replaced[inside] = replacement(activations[inside]).to(activations)
+        replaced[inside] = replacement(given[inside]).to(activations)
         return replaced
 
-    return replace
+    return {written: replace} if read == written else {read: remember, written: replace}
 
 
 def log_probabilities(

@@ -13,6 +13,7 @@ from torch import Tensor
 from sae_toolkit.activations.fingerprint import take_fingerprint
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.memory import MemoryPart
+from sae_toolkit.activations.packing import TokenRows
 from sae_toolkit.activations.shuffle import (
     GroupReader,
     GroupRows,
@@ -116,6 +117,10 @@ class TransformerSource(SplicingSource, GroupReader):
         n_groups = self.extent(split, start).n_groups
         # dealt round robin, and never by a seed: a group is spread over its window, and always the same
         rows = window.rows(torch.arange(group, window.n_rows, n_groups))
+        return self.group_of(rows)
+
+    def group_of(self, rows: TokenRows) -> GroupRows:
+        """What the model does at every token of some rows, one row after the other."""
         captured = self.model.capture(rows.tokens, self.config.hooks)
         return GroupRows(
             activations=side_by_side([captured[hook].flatten(0, 1).float() for hook in self.widths]),
@@ -152,10 +157,17 @@ class TransformerSource(SplicingSource, GroupReader):
         }
 
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
-        hook = self.only_site() if site is None else site
-        self.columns(hook)
+        read = self.only_site() if site is None else site
+        written = read if target is None else target
+        for hook in (read, written):
+            self.columns(hook)
         self.text.check_rows("eval")
         window = self.text.window("eval", 0)
         n_rows = max(1, min(MAX_LOGITS // (self.text.config.context_length * self.model.d_vocab), 64))
@@ -165,7 +177,7 @@ class TransformerSource(SplicingSource, GroupReader):
             rows = window.rows(torch.arange(chunk, window.n_rows, n_chunks))  # spread over many documents
             captured = self.model.capture(rows.tokens, self.config.hooks) if self.norm_limits else {}
             kept = ~torch.stack(list(self.exclusions(rows.tokens, captured).values())).any(dim=0)
-            losses = spliced_losses(self.model, hook, rows, kept, replacements)
+            losses = spliced_losses(self.model, rows, kept, replacements, read=read, written=written)
             given += len(losses["clean"].nll)
             yield losses
             if given >= n_tokens:

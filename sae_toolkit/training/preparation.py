@@ -27,13 +27,24 @@ def sample_batches(
 
 
 @torch.no_grad()
-def initialise_from_data_(sae: AbstractSAE, sample: Float[Tensor, "n_samples d_in"]) -> None:
-    """Fits the normaliser and sets b_dec to the geometric median (Bricken et al. 2023); trained SAEs keep theirs."""
+def initialise_from_data_(
+    sae: AbstractSAE,
+    sample: Float[Tensor, "n_samples d_in"],
+    *,
+    target: Float[Tensor, "n_samples d_out"] | None = None,
+) -> None:
+    """Fits the normalisers and sets b_dec to the geometric median (Bricken et al. 2023); trained SAEs keep theirs.
+
+    `target`: what a transcoder is to predict; None: the sample itself.
+    """
     if bool(sae.normaliser.fitted):
         return
     sample = sample.to(sae.W_dec.device)
     sae.normaliser.fit_(sample)
-    sae.b_dec.copy_(geometric_median(sae.normaliser.normalise(sample)))
+    target = sample if target is None else target.to(sae.W_dec.device)
+    if sae.target_normaliser is not sae.normaliser:
+        sae.target_normaliser.fit_(target)
+    sae.b_dec.copy_(geometric_median(sae.target_normaliser.normalise(target)))
 
 
 def geometric_median(x: Float[Tensor, "n_samples d_in"]) -> Float[Tensor, " d_in"]:

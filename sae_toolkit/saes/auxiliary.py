@@ -18,7 +18,7 @@ FIRING_SHARE = 0.02
 def auxk_loss(
     sae: AbstractSAE,
     x: Float[Tensor, "batch d_in"],
-    error: Float[Tensor, "batch d_in"],
+    error: Float[Tensor, "batch d_out"],
     dead: Bool[Tensor, " d_sae"],
     k_aux: int,
 ) -> Float[Tensor, ""]:

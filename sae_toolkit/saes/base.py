@@ -246,6 +246,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         """What a reconstruction holds beside the decoded latents: nothing, but for a skip connection."""
         return x.new_zeros(*x.shape[:-1], self.d_out)
 
+    def fit_bypass_(self, read: Float[Tensor, "n_samples d_in"], target: Float[Tensor, "n_samples d_out"]) -> None:
+        """Sets the bypass, where there is one, from normalised samples before training starts."""
+        del read, target
+
     def normalised_error(
         self, target: Float[Tensor, "*batch d_out"], output: SAEOutput
     ) -> Float[Tensor, "*batch d_out"]:

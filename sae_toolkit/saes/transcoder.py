@@ -73,8 +73,9 @@ class TopKTranscoder(AbstractSAE):
 class SkipTopKTranscoder(AbstractSAE):
     """y_hat = z W_dec + x W_skip + b_dec with z = ReLU(TopK(x W_enc + b_enc)), loss = mean squared error.
 
-    Beside a linear map, which starts at 0, latents need not spend themselves on what is linear (Paulo et al. 2025,
-    arXiv 2501.18823, section 3).
+    Beside a linear map, latents need not spend themselves on what is linear (Paulo et al. 2025, arXiv 2501.18823,
+    section 3). There it starts at 0, here at the ridge regression of the target (penalty d_in, so that a sample of
+    hardly more than d_in rows is not believed): else latents that fire everywhere take over part of what is linear.
     """
 
     restarted_encoder_scale: ClassVar[float] = 1.0
@@ -96,6 +97,12 @@ class SkipTopKTranscoder(AbstractSAE):
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)
         return SAEOutput(self.decode(latents) + self.bypass(x), latents)
+
+    @torch.no_grad()
+    def fit_bypass_(self, read: Float[Tensor, "n_samples d_in"], target: Float[Tensor, "n_samples d_out"]) -> None:
+        x, y = (rows.double() - rows.double().mean(0) for rows in (read, target))
+        gram = x.T @ x + self.d_in * torch.eye(self.d_in, dtype=x.dtype, device=x.device)
+        self.W_skip.copy_(torch.linalg.solve(gram, x.T @ y))
 
     def bypass(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         skipped = self.normalised_rows(x) @ self.W_skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import loaded, plain, tiny_text_file
+from tiny_models import loaded, plain
 from toy import ToySource
 
 from sae_toolkit.activations import Text, TextConfig, TransformerSource, WholeRowsSource
@@ -14,8 +14,10 @@ CONTEXT, HOOK = 16, "blocks.1.hook_resid_pre"
 
 
 def text(eval_share: float = 0.3) -> Text:
-    config = TextConfig(path=str(tiny_text_file()), context_length=CONTEXT, eval_share=eval_share)
-    return Text.read(loaded("tiny").tokenizer, config)
+    documents = [f"The cat slept in the garden, and then it {word}." for word in ("ran", "sang", "ate") for _ in "ab"]
+    documents = [f"{i} {text}" for i, text in enumerate(8 * documents)]
+    config = TextConfig(context_length=CONTEXT, eval_share=eval_share)
+    return Text(documents, loaded("tiny").tokenizer, config)
 
 
 def source(**changes: object) -> TransformerSource:
@@ -55,7 +57,7 @@ def test_a_pass_over_eval_gives_each_row_once_in_order() -> None:
 def test_train_passes_differ_in_their_order() -> None:
     stream = WholeRowsSource(source()).stream(15, seed=0, split="train")
     n_rows = text().window("train", 0).n_rows
-    passes = [[tuple(next(stream).token_rows.tokens[0].tolist()) for _ in range(n_rows)] for _ in range(2)]
+    passes = [stream.next_rows(n_rows).tokens.tolist() for _ in range(2)]
     assert passes[0] != passes[1]
     assert sorted(passes[0]) == sorted(passes[1])
 

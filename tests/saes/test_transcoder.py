@@ -89,6 +89,15 @@ def test_by_hand() -> None:
     assert transcoder.bypass(torch.tensor([3.0, -1.0])).tolist() == [-1, 0, 3]
 
 
+def test_a_skip_starts_at_the_ridge_regression_of_the_target() -> None:
+    """Rows x of +-e1, +-e2 (both columns have 4 rows of square sum 2), y = (x1, 0, 2 x2): W = y-weights * 2 / (2 + 2)."""
+    config = SkipTopKTranscoder.Config(d_in=2, d_out=3, d_sae=4, k=1)
+    transcoder = SkipTopKTranscoder(config)
+    x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    transcoder.fit_bypass_(x, x @ torch.tensor([[1.0, 0, 0], [0, 0, 2]]) + 5)
+    torch.testing.assert_close(transcoder.W_skip.detach(), torch.tensor([[0.5, 0, 0], [0, 0, 1]]))
+
+
 def test_a_fresh_skip_adds_nothing() -> None:
     transcoder = SkipTopKTranscoder(SkipTopKTranscoder.Config(**SIZE, k=3)).eval()
     assert not transcoder.bypass(toy_batch(4)).any()

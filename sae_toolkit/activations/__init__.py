@@ -23,6 +23,7 @@ from .source import ActivationBatch as ActivationBatch
 from .source import ActivationSource as ActivationSource
 from .source import ActivationStream as ActivationStream
 from .source import KnownFeatures as KnownFeatures
+from .source import Site as Site
 from .source import SplicingSource as SplicingSource
 from .source import Split as Split
 from .source import TokenLosses as TokenLosses
@@ -36,3 +37,5 @@ from .transformer import TransformerSource as TransformerSource
 from .unembedding import Unembedding as Unembedding
 from .unembedding import unembedding_of as unembedding_of
 from .unembedding import writes_residual as writes_residual
+from .views import ViewsSource as ViewsSource
+from .whole_rows import WholeRowsSource as WholeRowsSource

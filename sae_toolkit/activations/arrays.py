@@ -51,8 +51,18 @@ class ArraySource(ActivationSource):
         document_ids: Tensor | None = None,
         config: Config | None = None,
         origin: str = "tensors",
+        sites: Mapping[str, int] | None = None,
     ) -> None:
-        """`activations [n_rows d_in]` in any floating type, cast to float32 batch by batch; labels `[n_rows]`."""
+        """`activations [n_rows d_in]` in any floating type, cast to float32 batch by batch; labels `[n_rows]`.
+
+        `sites`: names and widths of the parts of a row that were read at different places, in the order of the columns.
+        """
+        if sites is not None and sum(sites.values()) != activations.shape[-1]:
+            raise ValueError(
+                f"ArraySource: sites {dict(sites)} given, {sum(sites.values())} columns in all, but the rows have "
+                f"{activations.shape[-1]}. Name every column, in their order."
+            )
+        self.named = sites
         self.config = ArraySource.Config() if config is None else config
         self.activations = activations
         given = {"token_ids": token_ids, "positions": positions, "document_ids": document_ids}
@@ -85,6 +95,7 @@ class ArraySource(ActivationSource):
         positions: Tensor | None = None,
         document_ids: Tensor | None = None,
         config: Config | None = None,
+        sites: Mapping[str, int] | None = None,
     ) -> "ArraySource":
         """A .npy file (memory-mapped) with labels given here, or a .safetensors file that holds its own labels."""
         path = Path(path)
@@ -93,17 +104,21 @@ class ArraySource(ActivationSource):
         if not path.is_file():
             raise ValueError(f"ArraySource: {path} does not exist or is no file. Give a .npy or .safetensors file.")
         if path.suffix == ".npy":
-            return cls(read_npy(path), **labels, config=config, origin=str(path))
+            return cls(read_npy(path), **labels, config=config, origin=str(path), sites=sites)
         if path.suffix != ".safetensors":
             raise ValueError(f"ArraySource: {path} has extension {path.suffix!r}; .npy and .safetensors can be read.")
         tensors = read_safetensors(path)
         if set(labels) & set(tensors):
             raise ValueError(f"ArraySource: {sorted(set(labels) & set(tensors))} given, but {path} holds its own.")
-        return cls(tensors.pop("activations"), **tensors, **labels, config=config, origin=str(path))
+        return cls(tensors.pop("activations"), **tensors, **labels, config=config, origin=str(path), sites=sites)
 
     @property
     def d_in(self) -> int:
         return self.activations.shape[1]
+
+    @property
+    def sites(self) -> Mapping[str, int]:
+        return super().sites if self.named is None else dict(self.named)
 
     def exclusions(self) -> dict[str, Bool[Tensor, " n_rows"]]:
         """Rows left out by reason; a row that two reasons hit is counted under the first."""
@@ -162,6 +177,7 @@ class ArraySource(ActivationSource):
             "n_train": len(self.rows["train"]),
             "n_eval": len(self.rows["eval"]),
             "excluded": {split: dict(counts) for split, counts in self.excluded.items()},
+            **({} if self.named is None else {"sites": dict(self.named)}),
         }
 
 

@@ -154,9 +154,14 @@ class KnownLatentsSource(SplicingSource):
         return self.transformer.neuron_hooks
 
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
-        return self.transformer.losses_with(replacements, n_tokens=n_tokens, site=site)
+        return self.transformer.losses_with(replacements, n_tokens=n_tokens, site=site, target=target)
 
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         truth = (self.coefficients.values, self.coefficients.indices, self.coefficients.offsets, self.tokens)

@@ -1,6 +1,5 @@
 """A causal language model as this package uses it: token ids in, activations at named places or logits out."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from sae_toolkit.activations.current_reading import CurrentReading
 from sae_toolkit.activations.hooks import Tap, check_hooks, hook_names, parse_hook
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.source import Replacement
 from sae_toolkit.activations.writing import attach_replacement
 from sae_toolkit.seeding import generator_for
@@ -142,6 +142,12 @@ class LanguageModel:
     def logits(
         self, tokens: Int[Tensor, "rows context"], replace: Mapping[str, Replacement] | None = None
     ) -> Float[Tensor, "rows context d_vocab"]:
+        """`differentiable_logits` without a graph."""
+        return self.differentiable_logits(tokens, replace)
+
+    def differentiable_logits(
+        self, tokens: Int[Tensor, "rows context"], replace: Mapping[str, Replacement] | None = None
+    ) -> Float[Tensor, "rows context d_vocab"]:
         """Next-token logits in the model's dtype, with the activations at some hooks replaced by functions of them.
 
         A function gets `[rows context d]` in float32 and returns the same shape. Where it changes nothing, not a bit
@@ -262,17 +268,3 @@ def largest_mean(activations: Float[Tensor, "*batch d"]) -> float:
 def relative_difference(found: Float[Tensor, "*shape"], expected: Float[Tensor, "*shape"]) -> float:
     """|found - expected| / |expected|, both as one long vector."""
     return float((found.double() - expected.double()).norm() / expected.double().norm().clamp(min=1e-30))
-
-
-def hash_weights(state: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes, in the order of the names; tensors that are shared count once."""
-    digest, seen = hashlib.sha256(), set()
-    for name in sorted(state):
-        tensor = state[name].detach()
-        place = (tensor.data_ptr(), tensor.dtype, tuple(tensor.shape))
-        if tensor.data_ptr() and place in seen:
-            continue
-        seen.add(place)
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()

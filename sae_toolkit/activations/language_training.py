@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sae_toolkit.activations.language_model import hash_weights
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.model_loading import import_transformers, quiet
 from sae_toolkit.config import to_json
 from sae_toolkit.ground_truth.language import Language, LanguageConfig

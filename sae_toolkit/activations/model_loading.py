@@ -17,11 +17,11 @@ from sae_toolkit.activations.hooks import Tap
 from sae_toolkit.activations.language_model import (
     ROUNDING,
     LanguageModel,
-    hash_weights,
     relative_difference,
     standard_points,
 )
 from sae_toolkit.activations.memory import WeighsBeforeLoading
+from sae_toolkit.activations.model_hash import hash_weights
 
 TOKENIZER_FILES = (
     "tokenizer.json",

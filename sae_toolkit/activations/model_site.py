@@ -22,13 +22,14 @@ class ModelSite(NamedTuple):
 
 
 def model_site(source: ActivationSource) -> ModelSite | None:
-    """Model and hook behind a source of one site; None where no model is at hand (arrays, a cache, a known world).
+    """Model and hook behind a source of one site; None where no model is at hand (arrays, a cache, a known world),
+    or several hooks are read side by side.
 
     A source that reads several sites is a ValueError: `site_of(source, hook)` shows one of them.
     """
     if isinstance(source, SplicingSiteSource):
         inner = transformer_source(source.model_source)
-        return None if inner is None else ModelSite(inner, source.site)
+        return None if inner is None or not isinstance(source.site, str) else ModelSite(inner, source.site)
     inner = transformer_source(source)
     return None if inner is None else ModelSite(inner, inner.only_site())
 

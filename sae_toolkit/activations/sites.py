@@ -7,25 +7,35 @@ from jaxtyping import Int
 from torch import Tensor
 
 from sae_toolkit.activations.memory import MemoryPart
-from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split, TextRows
+from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Site, Split, TextRows
 
 
 class SiteSource(ActivationSource):
-    """The columns of one site: what metrics, controls and reports of that site's SAEs are given."""
+    """The columns of one site, or of several: what metrics, controls and reports of their SAEs are given.
 
-    def __init__(self, whole: ActivationSource, site: str) -> None:
-        self.whole, self.site = whole, site
+    With a `target`, another site, its batches carry that one's columns as `targets`, which a transcoder predicts.
+    """
+
+    def __init__(self, whole: ActivationSource, site: Site, *, target: str | None = None) -> None:
+        self.whole, self.site, self.target = whole, site, target
         self.chosen = whole.columns(site)
+        self.wanted = None if target is None else whole.columns(target)
 
     @property
     def d_in(self) -> int:
-        return self.whole.sites[self.site]
+        names = (self.site,) if isinstance(self.site, str) else self.site
+        return sum(self.whole.sites[name] for name in names)
+
+    @property
+    def sites(self) -> Mapping[str, int]:
+        return super().sites if isinstance(self.site, str) else {name: self.whole.sites[name] for name in self.site}
 
     def stream(self, batch_size: int, *, seed: int, split: Split) -> "SiteStream":
-        return SiteStream(self.whole.stream(batch_size, seed=seed, split=split), self.chosen)
+        return SiteStream(self.whole.stream(batch_size, seed=seed, split=split), self.chosen, self.wanted)
 
     def describe(self) -> dict[str, Any]:
-        return {**self.whole.describe(), "site": self.site}
+        site = self.site if isinstance(self.site, str) else list(self.site)
+        return {**self.whole.describe(), "site": site, **({} if self.target is None else {"target": self.target})}
 
     def memory_bytes(self) -> tuple[MemoryPart, ...]:
         return self.whole.memory_bytes()
@@ -37,7 +47,7 @@ class SiteSource(ActivationSource):
     @property
     def neuron_hooks(self) -> Mapping[str, str]:
         hooks = self.whole.neuron_hooks
-        return dict.fromkeys(self.sites, hooks[self.site]) if self.site in hooks else {}
+        return dict.fromkeys(self.sites, hooks[self.site]) if isinstance(self.site, str) and self.site in hooks else {}
 
     @property
     def feature_names(self) -> tuple[str, ...] | None:
@@ -53,14 +63,15 @@ class SiteSource(ActivationSource):
 
 
 class SiteStream(ActivationStream):
-    """The whole stream, of which one site's columns are shown."""
+    """The whole stream, of which some columns are shown, and some as what is to be predicted."""
 
-    def __init__(self, whole: ActivationStream, chosen: slice) -> None:
-        self.whole, self.chosen = whole, chosen
+    def __init__(self, whole: ActivationStream, chosen: slice, wanted: slice | None) -> None:
+        self.whole, self.chosen, self.wanted = whole, chosen, wanted
 
     def __next__(self) -> ActivationBatch:
         batch = next(self.whole)
-        return batch._replace(activations=batch.activations[:, self.chosen])
+        targets = None if self.wanted is None else batch.activations[:, self.wanted]
+        return batch._replace(activations=batch.activations[:, self.chosen], targets=targets)
 
     def state_dict(self) -> dict[str, Any]:
         return self.whole.state_dict()

@@ -3,6 +3,7 @@
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +14,17 @@ from sae_toolkit.activations.memory import MemoryPart
 from sae_toolkit.sparse_rows import SparseRows
 
 Split = Literal["train", "eval"]
+
+Site = str | tuple[str, ...]
+"""The name of a place that a source reads, or of several that stand side by side in it."""
+
+
+class WholeRows(NamedTuple):
+    """Rows of text as a language model reads them, and which of their tokens the samples of a batch are."""
+
+    tokens: Int[Tensor, "rows context"]
+    kept: Bool[Tensor, "rows context"]
+    """The kept tokens, row after row, are the samples of the batch in their order."""
 
 
 class ActivationBatch(NamedTuple):
@@ -26,6 +38,14 @@ class ActivationBatch(NamedTuple):
     """The truth, where it is known: `[batch n_features]`, how strongly each feature fired."""
     excluded: Mapping[str, int] = MappingProxyType({})
     """Samples left out since the previous batch, counted by reason."""
+    targets: Float[Tensor, "batch d_out"] | None = None
+    """What a transcoder is to predict from `activations`; None: the activations themselves."""
+    token_rows: WholeRows | None = None
+    """The text of the samples, where they are the kept tokens of whole rows."""
+
+    def wanted(self) -> Float[Tensor, "batch d_out"]:
+        """What a reconstruction is held against."""
+        return self.activations if self.targets is None else self.targets
 
 
 class TextRows(NamedTuple):
@@ -76,8 +96,16 @@ class ActivationSource(ABC):
         """The places each sample is read at, with their widths, in the order of their columns in `activations`."""
         return {"activations": self.d_in}
 
-    def columns(self, site: str) -> slice:
-        """The columns of `activations` that one site fills."""
+    def columns(self, site: Site) -> slice:
+        """The columns of `activations` that one site fills, or several that stand side by side, in their order."""
+        if not isinstance(site, str):
+            parts = [self.columns(name) for name in site]
+            if not parts or any(left.stop != right.start for left, right in pairwise(parts)):
+                raise ValueError(
+                    f"{type(self).__name__}: sites {site} asked, but it reads {tuple(self.sites)}. Several sites must "
+                    f"be named in that order, none left out in between."
+                )
+            return slice(parts[0].start, parts[-1].stop)
         if site not in self.sites:
             near = difflib.get_close_matches(site, self.sites, n=1, cutoff=0.0)
             raise ValueError(f"{type(self).__name__}: it has no site {site!r}. Did you mean {near[0]!r}?")
@@ -170,10 +198,21 @@ class SplicingSource(ActivationSource):
 
     @abstractmethod
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
         """Losses on about n_tokens held-out tokens, chunk by chunk: "clean", then one entry per replacement.
 
         The same tokens, in the same order, on every call. Tokens that training leaves out keep their activations and
-        are not counted. `site` may be left out where there is only one.
+        are not counted. `site` may be left out where there is only one. A replacement is given the activations at
+        `site`, and what it returns takes the place of those at `target`, which is `site` itself where none is named.
         """
+
+    @property
+    def written(self) -> "SplicingSource":
+        """The source seen at the place where replacements act."""
+        return self

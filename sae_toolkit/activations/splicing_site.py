@@ -1,45 +1,45 @@
 """One site of a language model that is read at several, for the metrics that splice an SAE into it."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 
 from sae_toolkit.activations.sites import SiteSource
-from sae_toolkit.activations.source import ActivationSource, Replacement, SplicingSource, TokenLosses
+from sae_toolkit.activations.source import ActivationSource, Replacement, Site, SplicingSource, TokenLosses
 
 
 class SplicingSiteSource(SiteSource, SplicingSource):
-    """One site of a language model: a replacement acts there and nowhere else."""
+    """One site of a language model: a replacement acts there, or, with a target, reads there and acts at the target."""
 
-    def __init__(self, whole: SplicingSource, site: str) -> None:
-        super().__init__(whole, site)
+    def __init__(self, whole: SplicingSource, site: Site, *, target: str | None = None) -> None:
+        super().__init__(whole, site, target=target)
         self.model_source = whole
 
+    @cached_property
+    def written(self) -> SplicingSource:
+        return self if self.target is None else SplicingSiteSource(self.model_source, self.target)
+
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
-        return self.model_source.losses_with(replacements, n_tokens=n_tokens, site=site or self.site)
-
-
-def site_of(source: ActivationSource, site: str | None) -> ActivationSource:
-    """The source seen at one site; itself where no site is named or there is no other."""
-    if site is None or list(source.sites) == [site]:
-        return source
-    return SplicingSiteSource(source, site) if isinstance(source, SplicingSource) else SiteSource(source, site)
-
-
-def sites_read(names: Collection[str], source: ActivationSource, sites: Mapping[str, str] | None) -> dict[str, str]:
-    """The site that each named SAE reads; of a source with several sites, each must be told its own.
-
-    A name that is not there, an unknown site and a missing one are ValueErrors.
-    """
-    given = dict(sites or {})
-    strangers = [name for name in given if name not in names]
-    if strangers:
-        raise ValueError(f"sites: one is given for {strangers}, but the SAEs are {', '.join(names)}.")
-    for name in names:
-        if name not in given and len(source.sites) > 1:
+        here = site or self.site
+        if not isinstance(here, str):
             raise ValueError(
-                f"sites: the source reads {', '.join(source.sites)}, but no site is given for SAE {name!r}. "
-                f"Pass sites={{{name!r}: ...}}."
+                f"losses_with: {here} are read together, but something can be spliced in at one site only."
             )
-        source.columns(given.setdefault(name, next(iter(source.sites))))
-    return given
+        return self.model_source.losses_with(replacements, n_tokens=n_tokens, site=here, target=target or self.target)
+
+
+def site_of(source: ActivationSource, site: Site | None, *, target: str | None = None) -> ActivationSource:
+    """The source seen at one site, with another as what is to be predicted; itself where that is all there is."""
+    named = [site] if isinstance(site, str) else list(site or ())
+    if target is None and (site is None or list(source.sites) == named):
+        return source
+    seen = next(iter(source.sites)) if site is None else site
+    if isinstance(source, SplicingSource):
+        return SplicingSiteSource(source, seen, target=target)
+    return SiteSource(source, seen, target=target)

@@ -14,6 +14,7 @@ from sae_toolkit.activations.fingerprint import take_fingerprint
 from sae_toolkit.activations.hooks import neurons_before
 from sae_toolkit.activations.language_model import LanguageModel
 from sae_toolkit.activations.memory import MemoryPart
+from sae_toolkit.activations.packing import TokenRows
 from sae_toolkit.activations.shuffle import (
     GroupReader,
     GroupRows,
@@ -24,7 +25,7 @@ from sae_toolkit.activations.shuffle import (
 )
 from sae_toolkit.activations.source import Replacement, SplicingSource, Split, TextRows, TokenLosses
 from sae_toolkit.activations.splicing import spliced_losses
-from sae_toolkit.activations.text import Text, TokenRows
+from sae_toolkit.activations.text import Text
 from sae_toolkit.activations.text_rows import held_out_groups, text_rows
 from sae_toolkit.differences import without_labels
 
@@ -184,10 +185,17 @@ class TransformerSource(SplicingSource, GroupReader):
         }
 
     def losses_with(
-        self, replacements: Mapping[str, Replacement], *, n_tokens: int, site: str | None = None
+        self,
+        replacements: Mapping[str, Replacement],
+        *,
+        n_tokens: int,
+        site: str | None = None,
+        target: str | None = None,
     ) -> Iterator[dict[str, TokenLosses]]:
-        hook = self.only_site() if site is None else site
-        self.columns(hook)
+        read = self.only_site() if site is None else site
+        written = read if target is None else target
+        for hook in (read, written):
+            self.columns(hook)
         self.text.check_rows("eval")
         window = self.text.window("eval", 0)
         n_rows = max(1, min(MAX_LOGITS // (self.text.config.context_length * self.model.d_vocab), 64))
@@ -195,7 +203,9 @@ class TransformerSource(SplicingSource, GroupReader):
         given = 0
         for chunk in range(n_chunks):
             rows = window.rows(torch.arange(chunk, window.n_rows, n_chunks))  # spread over many documents
-            losses = spliced_losses(self.model, hook, rows, self.kept_tokens(rows.tokens), replacements)
+            losses = spliced_losses(
+                self.model, rows, self.kept_tokens(rows.tokens), replacements, read=read, written=written
+            )
             given += len(losses["clean"].nll)
             yield losses
             if given >= n_tokens:

@@ -42,6 +42,7 @@ from .density_histogram import DensityHistogram as DensityHistogram
 from .density_histogram import density_histogram as density_histogram
 from .detection import LatentDetection as LatentDetection
 from .encoder_interference import EncoderInterference as EncoderInterference
+from .encoder_interference import reading_directions as reading_directions
 from .evaluate import default_metrics as default_metrics
 from .evaluate import evaluate as evaluate
 from .evaluate import full_metrics as full_metrics
@@ -135,6 +136,7 @@ from .score import Score as Score
 from .score_units import ScoreUnits as ScoreUnits
 from .scoring import Scoring as Scoring
 from .seed_means import over_seeds as over_seeds
+from .site_reconstruction import SiteReconstruction as SiteReconstruction
 from .sparse_probing import SparseProbing as SparseProbing
 from .sparsity import Sparsity as Sparsity
 from .stability import Stability as Stability

@@ -94,7 +94,7 @@ class ByGroup(Metric):
         self.first: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
-        x = batch.activations.detach().cpu().double()
+        x = batch.wanted().detach().cpu().double()
         if len(x) == 0:
             return
         error = (x - output.reconstruction.detach().cpu().double()).square().sum(1)

@@ -46,7 +46,7 @@ class Crowding(Metric):
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
         wanted = CROWDING_SAMPLES - self.kept.n_samples
         if wanted:
-            error = (batch.activations.detach().cpu().double() - output.reconstruction.detach().cpu().double())[:wanted]
+            error = (batch.wanted().detach().cpu().double() - output.reconstruction.detach().cpu().double())[:wanted]
             self.errors.append((error.square().sum(1), block_numbers(batch, self.n_samples).cpu()[:wanted]))
             self.kept.update(output.sparse_latents())
         self.n_samples += len(batch.activations)

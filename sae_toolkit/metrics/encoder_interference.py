@@ -33,7 +33,8 @@ class EncoderInterference(Metric):
     `encoder_coherence`, `encoder_mean_abs_cosine`, `encoder_mean_squared_cosine`, `encoder_welch_gap`: what
     `Interference` says of decoder rows, with the same floors.
     `encoder_decoder_cosine`: mean over latents of the cosine between what a latent reads and what it writes; 1 is a
-    tied dictionary, lower ones read away from what other latents write.
+    tied dictionary, lower ones read away from what other latents write. A transcoder has none: it reads and writes at
+    different places.
     """
 
     always_on = False
@@ -53,7 +54,8 @@ class EncoderInterference(Metric):
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
         alive = self.firing.alive()
         reads = reading_directions(sae)[alive]
+        scores = overlap_scores(pair_sums(reads), sae.d_in, prefix="encoder_", gap="encoder_welch_gap")
+        if isinstance(sae, AbstractSAE) and sae.transcodes:
+            return scores
         tied = (unit_rows(reads) * unit_rows(sae.decoder_directions())[alive]).sum(dim=1)
-        return overlap_scores(pair_sums(reads), sae.d_in, prefix="encoder_", gap="encoder_welch_gap") | {
-            "encoder_decoder_cosine": mean_score(tied, id="encoder_decoder_cosine/v1")
-        }
+        return scores | {"encoder_decoder_cosine": mean_score(tied, id="encoder_decoder_cosine/v1")}

@@ -188,6 +188,8 @@ def first_samples(batch: ActivationBatch, n: int) -> ActivationBatch:
         positions=None if batch.positions is None else batch.positions[:n],
         document_ids=None if batch.document_ids is None else batch.document_ids[:n],
         coefficients=None if batch.coefficients is None else first_rows(batch.coefficients, n),
+        targets=None if batch.targets is None else batch.targets[:n],
+        token_rows=None,  # whole rows, of which these samples are no longer all that is kept
     )
 
 
@@ -199,6 +201,7 @@ def on_cpu(batch: ActivationBatch) -> ActivationBatch:
         positions=None if batch.positions is None else batch.positions.cpu(),
         document_ids=None if batch.document_ids is None else batch.document_ids.cpu(),
         coefficients=None if batch.coefficients is None else rows_on_cpu(batch.coefficients),
+        targets=None if batch.targets is None else batch.targets.cpu(),
     )
 
 

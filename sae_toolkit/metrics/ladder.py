@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Float
 
+from sae_toolkit.activations.named_sites import sites_read
 from sae_toolkit.activations.source import ActivationSource, KnownFeatures
-from sae_toolkit.activations.splicing_site import site_of, sites_read
+from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.metrics.components import kmeans_directions
 from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.metrics.controls import (
@@ -101,7 +102,13 @@ def saes_by_site(
     read = sites_read(saes, source, sites)
     placed: dict[str | None, dict[str, AbstractSAE]] = {}
     for name, sae in saes.items():
-        placed.setdefault(read[name] if len(source.sites) > 1 else None, {})[name] = sae
+        site = read[name]
+        if sae.transcodes or not isinstance(site, str):
+            raise ValueError(
+                f"score_with_controls: {type(sae).__name__} {name!r} reads or predicts several sites, and there are no "
+                f"controls for that. Use evaluate."
+            )
+        placed.setdefault(site if len(source.sites) > 1 else None, {})[name] = sae
     return placed
 
 

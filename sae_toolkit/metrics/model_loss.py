@@ -40,12 +40,13 @@ class ModelLoss(Metric):
 
     Ratios of means, NaN where the denominator is below 0.05 nats; above 1 where splicing improves the loss. Tokens that
     training leaves out (BOS, padding) keep their activations and are not counted. Intervals: bootstrap over documents,
-    gathered in 256 blocks.
+    gathered in 256 blocks. A transcoder is given what stands at the place it reads; its prediction takes the place of
+    its target, as do zeros and the mean. A source that reads several sites is asked at one of them (`site_of`).
     """
 
     @classmethod
     def for_source(cls, source: ActivationSource) -> list[Metric]:
-        return [cls(source)] if isinstance(source, SplicingSource) else []
+        return [cls(source)] if isinstance(source, SplicingSource) and len(source.sites) == 1 else []
 
     def __init__(self, source: SplicingSource, n_tokens: int = LOSS_TOKENS) -> None:
         if n_tokens < 1:
@@ -66,7 +67,7 @@ class ModelLoss(Metric):
 
     def measure(self, sae: AbstractDictionary) -> tuple[int, dict[str, tuple[Statistic, Float64[np.ndarray, "_ _"]]]]:
         """Runs the model: the number of tokens and, by score, the statistic and the sums it takes, block by block."""
-        ablated = ablation_sums(self.source, self.n_tokens)
+        ablated = ablation_sums(self.source.written, self.n_tokens)
         spliced = loss_sums(self.source, {"spliced": reconstruction_of(sae)}, n_tokens=self.n_tokens)
         if not torch.equal(column(spliced, "tokens"), column(ablated, "tokens")):
             raise ValueError(
@@ -130,7 +131,7 @@ def reconstruction_of(sae: AbstractDictionary) -> Replacement:
     """The dictionary's reconstruction, in the type and on the device of what it replaces."""
     device = sae.decoder_directions().device
 
-    def reconstruct(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_in"]:
+    def reconstruct(x: Float[Tensor, "n d_in"]) -> Float[Tensor, "n d_out"]:
         parts = torch.split(x.to(device).float(), SAMPLES_AT_ONCE)
         return torch.cat([sae.forward(part).reconstruction for part in parts]).to(x)
 

@@ -37,7 +37,7 @@ def unexplained(sums: Float64[np.ndarray, "n columns"]) -> Float64[np.ndarray, "
 
 
 class Reconstruction(Metric):
-    """Sums over all samples seen, e = x - reconstruction.
+    """Sums over all samples seen, e = x - reconstruction; x is what was to be reconstructed, a transcoder's target.
 
     `fvu`: sum ||e||^2 / sum ||x - mean(x)||^2, with the mean over all samples. `explained_variance`: 1 - fvu.
     `nmse`: sum ||e||^2 / sum ||x||^2. `shrinkage`: mean of ||reconstruction|| / ||x|| (samples of ||x|| > 1e-6).
@@ -62,7 +62,7 @@ class Reconstruction(Metric):
         self.kept: list[tuple[Tensor, Tensor]] = []
 
     def update(self, batch: ActivationBatch, output: SAEOutput) -> None:
-        x = batch.activations.detach().cpu().double()
+        x = batch.wanted().detach().cpu().double()
         reconstruction = output.reconstruction.detach().cpu().double()
         if len(x) == 0:
             return

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.activations.named_sites import sites_read
 from sae_toolkit.activations.shuffle import GroupReader, windows_of_pass
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, ActivationStream, Split
-from sae_toolkit.activations.splicing_site import sites_read
 from sae_toolkit.checkpoint import to_bytes
 from sae_toolkit.plan import memory
 from sae_toolkit.saes.base import AbstractSAE

@@ -13,6 +13,9 @@ from .coders import MatchingPursuit as MatchingPursuit
 from .coders import NonnegativeLasso as NonnegativeLasso
 from .coders import NonnegativeLeastSquares as NonnegativeLeastSquares
 from .coders import RefittedTopK as RefittedTopK
+from .crosscoder import ReluCrosscoder as ReluCrosscoder
+from .crosscoder import TopKCrosscoder as TopKCrosscoder
+from .crosscoder import decoder_norms as decoder_norms
 from .gated import GatedSAE as GatedSAE
 from .group_max import GroupMaxSAE as GroupMaxSAE
 from .jumprelu import JumpReluSAE as JumpReluSAE
@@ -28,4 +31,7 @@ from .relu import ReluSAE as ReluSAE
 from .relu_tanh import TanhReluSAE as TanhReluSAE
 from .sparse_inference import SparseInference as SparseInference
 from .topk import TopKSAE as TopKSAE
+from .transcoder import ReluTranscoder as ReluTranscoder
+from .transcoder import SkipTopKTranscoder as SkipTopKTranscoder
+from .transcoder import TopKTranscoder as TopKTranscoder
 from .weights_hash import weights_sha256 as weights_sha256

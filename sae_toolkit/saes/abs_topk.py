@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, smallest_selected
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
+from sae_toolkit.saes.selection import picked_of_rows, top_per_row
+from sae_toolkit.saes.sparse_ops import with_encoder_gradient
 from sae_toolkit.sparse_rows import SparseRows
 
 
@@ -27,10 +28,9 @@ class AbsTopKSAE(AbstractSAE):
     restarted_encoder_scale: ClassVar[float] = 1.0
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        top = pre_acts.abs().topk(current_k(self, self.config), dim=-1, sorted=False)
-        selection = SparseRows.from_topk(top.values, top.indices, self.d_sae)
-        return selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
+        k = current_k(self, self.config)
+        selected = picked_of_rows(x.detach(), self.encoder(), lambda pre_acts: top_per_row(pre_acts.abs(), k)[1])
+        return with_encoder_gradient(selected, x, self.W_enc, self.b_enc, self.b_dec)
 
     def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
         return smallest_selected(output, self.d_sae)

@@ -18,20 +18,20 @@ FIRING_SHARE = 0.02
 def auxk_loss(
     sae: AbstractSAE,
     x: Float[Tensor, "batch d_in"],
-    error: Float[Tensor, "batch d_in"],
+    error: Float[Tensor, "batch d_out"],
     dead: Bool[Tensor, " d_sae"],
     k_aux: int,
 ) -> Float[Tensor, ""]:
     """Mean ||e - e_hat||^2 / mean ||e||^2 over the batch (1 while the dead latents explain nothing); 0 if none is dead.
 
     `x` is raw, `error` normalised. The gradient reaches the weights of dead latents alone: the error is a constant
-    target, b_dec is detached and live latents take no part.
+    target, what is subtracted from x is detached and live latents take no part.
     """
     dead_ids = dead.nonzero().squeeze(1)
     if dead_ids.numel() == 0:
         return error.new_zeros(())
     target = error.detach()
-    centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
+    centred = (sae.normaliser.normalise(x) - sae.centre).detach()
     pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
     if not isinstance(sae.config, SelectingConfig):  # those lose by rank: no bias silences them, as a penalty does
         pre_acts = pre_acts + bias_to_fire(pre_acts.detach())

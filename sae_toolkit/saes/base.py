@@ -27,8 +27,8 @@ Latents = Tensor | SparseRows
 class SAEOutput(NamedTuple):
     """What one forward pass gives; shapes follow the input's leading dimensions."""
 
-    reconstruction: Float[Tensor, "*batch d_in"]
-    """In the units of the raw activations."""
+    reconstruction: Float[Tensor, "*batch d_out"]
+    """In the units of the raw activations, or of what a transcoder predicts."""
     latent_acts: Float[Tensor, "*batch d_sae"] | SparseRows
     """Dense, or sparse where the variant selects few latents."""
     pre_acts: Float[Tensor, "*batch d_sae"] | SparseRows | None = None
@@ -74,7 +74,7 @@ class AbstractDictionary(ABC):
         """Reconstruction and latents of raw activations."""
 
     @abstractmethod
-    def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
+    def decoder_directions(self) -> Float[Tensor, "d_sae d_out"]:
         """What one unit of each latent adds to the reconstruction, in raw activation units (rows not normalised)."""
 
     def identity(self) -> dict[str, Any] | None:
@@ -86,7 +86,8 @@ class AbstractSAE(nn.Module, AbstractDictionary):
     """A trainable sparse autoencoder. Subclassing registers a variant: it trains, saves, loads and is contract-tested.
 
     A variant defines its `Config`, `encode_latents` and `loss_terms`; the four weights and the normaliser live here.
-    At inference row i of the output depends on row i of the input alone.
+    At inference row i of the output depends on row i of the input alone. `d_out` is the length of a
+    reconstruction: d_in, but for transcoders, which predict the activations of another place (`transcoder.py`).
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -143,20 +144,49 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         if not inspect.isabstract(cls):
             AbstractSAE.variants[cls.__name__] = cls
 
-    def __init__(self, config: Config, *, seed: int = 0) -> None:
-        """Decoder rows of uniform random direction, encoder = their transpose (Gao et al. 2024, appendix A.1)."""
+    def __init__(self, config: Config, *, seed: int = 0, d_out: int | None = None) -> None:
+        """Decoder rows of uniform random direction, encoder = their transpose (Gao et al. 2024, appendix A.1).
+
+        With `d_out`, which only transcoders give (and then an `output_normaliser`), the encoder has random directions
+        of its own.
+        """
         super().__init__()
         self.config = config
-        self.d_in, self.d_sae = config.d_in, config.d_sae
-        directions = torch.randn(config.d_sae, config.d_in, generator=generator_for(seed, "SAE initialisation"))
-        directions *= self.initial_decoder_norm / directions.norm(dim=1, keepdim=True)
-        self.W_dec = nn.Parameter(directions)
+        self.d_in, self.d_sae, self.d_out = config.d_in, config.d_sae, config.d_in if d_out is None else d_out
+        drawn = generator_for(seed, "SAE initialisation")
+        writes = random_rows(config.d_sae, self.d_out, self.initial_decoder_norm, drawn)
+        self.W_dec = nn.Parameter(writes)
         if not self.tied_encoder:
+            reads = writes.clone()
+            if d_out is not None:
+                drawn = generator_for(seed, "encoder initialisation")
+                reads = random_rows(config.d_sae, self.d_in, self.initial_decoder_norm, drawn)
             # Column after column in memory, like its gradient, which is gathered latent by latent.
-            self.W_enc = nn.Parameter(directions.clone().T)
+            self.W_enc = nn.Parameter(reads.T)
             self.b_enc = nn.Parameter(torch.zeros(config.d_sae))
-        self.b_dec = nn.Parameter(torch.zeros(config.d_in))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_out))
         self.normaliser: Normaliser = make_normaliser(config.normaliser, config.d_in)
+        self.output_normaliser: Normaliser | None = None
+
+    @property
+    def transcodes(self) -> bool:
+        """Whether it predicts something else than it reads."""
+        return self.output_normaliser is not None
+
+    @property
+    def own_target_l0(self) -> float | None:
+        """The L0 that its loss asks for by itself; None where it asks for none."""
+        return None
+
+    @property
+    def centre(self) -> Float[Tensor, " d_in"]:
+        """What is subtracted from normalised activations before they are encoded: b_dec, where it is of their kind."""
+        return self.W_enc.new_zeros(self.d_in) if self.transcodes else self.b_dec
+
+    @property
+    def target_normaliser(self) -> Normaliser:
+        """Of what is reconstructed: that of the activations, where they are what is reconstructed."""
+        return self.normaliser if self.output_normaliser is None else self.output_normaliser
 
     @abstractmethod
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
@@ -164,9 +194,12 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     @abstractmethod
     def loss_terms(
-        self, x: Float[Tensor, "batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, target: Float[Tensor, "*batch d_out"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        """Named and already weighted terms for raw activations x; the trainer minimises their sum and logs each."""
+        """Named and already weighted terms; the trainer minimises their sum and logs each.
+
+        `target` is what the output should be, in raw units: what an SAE has read, what a transcoder is to predict.
+        """
 
     def calibrate_(self, batches: Iterable[Float[Tensor, "_ d_in"]]) -> None:
         """Sets what inference needs beyond trained weights, from raw activations. Most variants need nothing."""
@@ -179,12 +212,12 @@ class AbstractSAE(nn.Module, AbstractDictionary):
 
     @torch.no_grad()
     def restart_(
-        self, latents: Int[Tensor, " n"], directions: Float[Tensor, "n d_in"], *, encoder_length: Float[Tensor, ""]
+        self, latents: Int[Tensor, " n"], directions: Float[Tensor, "n d_out"], *, reads: Float[Tensor, "n d_in"]
     ) -> None:
-        """Gives latents new unit directions, in normalised units; what else belongs to them starts anew."""
+        """Gives latents new unit directions and encoder columns, in normalised units; the rest of them starts anew."""
         self.W_dec[latents] = directions
         if not self.tied_encoder:
-            self.W_enc[:, latents] = encoder_length * directions.T
+            self.W_enc[:, latents] = reads.T
             self.b_enc[latents] = 0.0
 
     def encode(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_sae"]:
@@ -200,28 +233,38 @@ class AbstractSAE(nn.Module, AbstractDictionary):
         self.check_width(x, self.d_in, "activations")
         return self.normaliser.normalise(x.reshape(-1, self.d_in).to(self.W_dec.dtype))
 
-    def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_in"]:
-        """Raw activations from latents in either form."""
+    def decode(self, latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, "*batch d_out"]:
+        """What latents in either form add up to, in raw units."""
         self.check_width(latents, self.d_sae, "latents")
-        return self.normaliser.denormalise(decode_either(latents, self.W_dec) + self.b_dec)
+        return self.target_normaliser.denormalise(decode_either(latents, self.W_dec) + self.b_dec)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
         latents = self.forward_latents(x)
         return SAEOutput(reconstruction=self.decode(latents), latent_acts=latents)
 
-    def normalised_error(self, x: Float[Tensor, "*batch d_in"], output: SAEOutput) -> Float[Tensor, "*batch d_in"]:
-        """x - reconstruction in the normalised units in which losses are taken: the same loss scale for any data."""
-        return self.normaliser.normalise_difference(x - output.reconstruction)
+    def bypass(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
+        """What a reconstruction holds beside the decoded latents: nothing, but for a skip connection."""
+        return x.new_zeros(*x.shape[:-1], self.d_out)
 
-    def decoder_directions(self) -> Float[Tensor, "d_sae d_in"]:
-        return self.normaliser.denormalise_difference(self.W_dec)
+    def fit_bypass_(self, read: Float[Tensor, "n_samples d_in"], target: Float[Tensor, "n_samples d_out"]) -> None:
+        """Sets the bypass, where there is one, from normalised samples before training starts."""
+        del read, target
+
+    def normalised_error(
+        self, target: Float[Tensor, "*batch d_out"], output: SAEOutput
+    ) -> Float[Tensor, "*batch d_out"]:
+        """target - reconstruction in the normalised units in which losses are taken: the same scale for any data."""
+        return self.target_normaliser.normalise_difference(target - output.reconstruction)
+
+    def decoder_directions(self) -> Float[Tensor, "d_sae d_out"]:
+        return self.target_normaliser.denormalise_difference(self.W_dec)
 
     def identity(self) -> dict[str, Any]:
         return {"variant": type(self).__name__, "config": to_json(self.config), "weights": weights_sha256(self)}
 
     def encoder(self) -> Encoder:
         """The encoder's weights without a graph."""
-        return Encoder(self.W_enc.detach(), self.b_enc.detach(), self.b_dec.detach())
+        return Encoder(self.W_enc.detach(), self.b_enc.detach(), self.centre.detach())
 
     def ranking_dtype(self, x: Float[Tensor, "batch d_in"]) -> torch.dtype:
         """The precision in which candidates are looked for now."""
@@ -233,3 +276,10 @@ class AbstractSAE(nn.Module, AbstractDictionary):
                 f"{type(self).__name__}: {what} of shape {tuple(given.shape)} given, but the last dimension must be "
                 f"{expected} (d_in={self.d_in}, d_sae={self.d_sae}). Check which activations this SAE was trained on."
             )
+
+
+def random_rows(n: int, d: int, length: float, generator: torch.Generator) -> Float[Tensor, "n d"]:
+    """Rows of uniform random direction and one length."""
+    rows = torch.randn(n, d, generator=generator)
+    rows *= length / rows.norm(dim=1, keepdim=True)
+    return rows

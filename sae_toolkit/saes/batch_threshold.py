@@ -34,7 +34,7 @@ def above_calibrated(sae: AbstractSAE, x: Float[Tensor, "batch d_in"], threshold
             "it with `train`, or call `calibrate_` on batches of raw activations first."
         )
     selected = all_above(x.detach(), sae.encoder(), threshold=level)
-    return with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.b_dec)
+    return with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.centre)
 
 
 @torch.no_grad()

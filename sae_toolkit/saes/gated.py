@@ -68,8 +68,8 @@ class GatedSAE(AbstractSAE):
         }
 
     @torch.no_grad()
-    def restart_(self, latents: Tensor, directions: Tensor, *, encoder_length: Tensor) -> None:
-        super().restart_(latents, directions, encoder_length=encoder_length)
+    def restart_(self, latents: Tensor, directions: Tensor, *, reads: Tensor) -> None:
+        super().restart_(latents, directions, reads=reads)
         self.r_mag[latents] = 0.0
         self.b_mag[latents] = 0.0
 

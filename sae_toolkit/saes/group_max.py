@@ -12,7 +12,8 @@ from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, smallest_selected
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, selected_pre_acts
+from sae_toolkit.saes.selection import picked_of_rows
+from sae_toolkit.saes.sparse_ops import with_encoder_gradient
 from sae_toolkit.sparse_rows import SparseRows
 
 
@@ -30,11 +31,10 @@ class GroupMaxSAE(AbstractSAE):
     restarted_encoder_scale: ClassVar[float] = 1.0
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        pre_acts = dense_pre_acts(x, self.W_enc, self.b_enc, self.b_dec).detach()
-        winners = group_winners(pre_acts, current_k(self, self.config))
-        selection = SparseRows.from_topk(pre_acts.gather(-1, winners), winners, self.d_sae)
-        chosen = selected_pre_acts(pre_acts, selection, x, self.W_enc, self.b_enc, self.b_dec)
-        return SparseRows(chosen.values.relu(), chosen.indices, chosen.offsets, chosen.shape)
+        k = current_k(self, self.config)
+        selected = picked_of_rows(x.detach(), self.encoder(), lambda pre_acts: group_winners(pre_acts, k))
+        chosen = with_encoder_gradient(selected, x, self.W_enc, self.b_enc, self.b_dec)
+        return chosen.with_values(chosen.values.relu())
 
     def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
         return smallest_selected(output, self.d_sae)

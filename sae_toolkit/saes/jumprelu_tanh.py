@@ -60,8 +60,8 @@ class TanhJumpReluSAE(AbstractSAE):
         return self.threshold.detach().clamp_min(0)
 
     @torch.no_grad()
-    def restart_(self, latents: Tensor, directions: Tensor, *, encoder_length: Tensor) -> None:
-        super().restart_(latents, directions, encoder_length=encoder_length)
+    def restart_(self, latents: Tensor, directions: Tensor, *, reads: Tensor) -> None:
+        super().restart_(latents, directions, reads=reads)
         self.threshold[latents] = self.config.initial_threshold
 
     def loss_terms(

@@ -51,6 +51,10 @@ class TargetL0JumpReluSAE(AbstractSAE):
         super().__init__(config, seed=seed)
         self.threshold = initial_thresholds(config)
 
+    @property
+    def own_target_l0(self) -> float:
+        return self.config.wanted_l0
+
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch d_sae"] | SparseRows:
         return jumping_latents(self, x, self.threshold, self.config.bandwidth)[0]
 
@@ -61,8 +65,8 @@ class TargetL0JumpReluSAE(AbstractSAE):
         return self.threshold.detach().clamp_min(0)
 
     @torch.no_grad()
-    def restart_(self, latents: Tensor, directions: Tensor, *, encoder_length: Tensor) -> None:
-        super().restart_(latents, directions, encoder_length=encoder_length)
+    def restart_(self, latents: Tensor, directions: Tensor, *, reads: Tensor) -> None:
+        super().restart_(latents, directions, reads=reads)
         self.threshold[latents] = self.config.initial_threshold
 
     def loss_terms(

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.kept_pre_acts import forward_keeping, kept_pre_acts
 from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, largest_of_rows, smallest_selected
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -19,7 +20,7 @@ WIDER = 4
 
 
 class MultiTopKSAE(AbstractSAE):
-    """TopK with a second reconstruction from 4k latents in the loss (which costs a second encoder product)."""
+    """TopK with a second reconstruction from 4k latents in the loss; in training the k are chosen among the 4k."""
 
     restarted_encoder_scale: ClassVar[float] = 1.0
 
@@ -40,18 +41,32 @@ class MultiTopKSAE(AbstractSAE):
     config: Config
 
     def encode_latents(self, x: Float[Tensor, "batch d_in"]) -> SparseRows:
-        return largest_of_rows(self, x, current_k(self, self.config))
+        return self.latents_and_more(x)[0]
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        return forward_keeping(self, x, self.latents_and_more)
+
+    def latents_and_more(self, x: Float[Tensor, "batch d_in"]) -> tuple[SparseRows, SparseRows]:
+        """The k largest latents, and in training mode the 4k largest, of normalised samples."""
+        k = current_k(self, self.config)
+        if not self.training:
+            few = largest_of_rows(self, x, k)
+            return few, few
+        n = min(WIDER * k, self.d_sae)
+        more = largest_of_rows(self, x, n)
+        values, indices = more.values.view(-1, n), more.indices.view(-1, n)
+        top = values.topk(k, dim=1, sorted=False)
+        return SparseRows.from_topk(top.values, indices.gather(1, top.indices), self.d_sae), more
 
     def firing_thresholds(self, output: SAEOutput) -> Float[Tensor, " d_sae"]:
         return smallest_selected(output, self.d_sae)
 
     def loss_terms(
-        self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
+        self, target: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        wider = min(WIDER * current_k(self, self.config), self.d_sae)
-        latents = largest_of_rows(self, self.normalised_rows(x), wider).reshape_batch(x.shape[:-1])
-        wide_error = self.normalised_error(x, SAEOutput(self.decode(latents), latents))
+        more = kept_pre_acts(self, output)
+        wide_error = self.normalised_error(target, SAEOutput(self.decode(more), more))
         return {
-            "mse": self.normalised_error(x, output).square().mean(),
+            "mse": self.normalised_error(target, output).square().mean(),
             "multi_mse": self.config.multi_coefficient * wide_error.square().mean(),
         }

@@ -1,6 +1,7 @@
 """Input normalisers. They live inside the SAE as buffers, so that users always pass raw activations."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -124,6 +125,40 @@ class WhiteningNormaliser(Normaliser):
 
     def denormalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
         return difference @ self.colour
+
+
+class SitewiseNormaliser(Normaliser):
+    """Vectors that hold several sites side by side, each of which is normalised by itself."""
+
+    def __init__(self, name: NormaliserName, site_widths: Sequence[int]) -> None:
+        super().__init__()
+        self.site_widths = list(site_widths)
+        self.by_site = nn.ModuleList(make_normaliser(name, width) for width in site_widths)
+
+    def fit_(self, x: Float[Tensor, "batch d_in"]) -> None:
+        for normaliser, columns in self.parts(x):
+            normaliser.fit_(columns)
+        self.fitted.fill_(True)
+
+    def parts(self, x: Float[Tensor, "*batch d_in"]) -> Iterator[tuple[Normaliser, Float[Tensor, "*batch _"]]]:
+        """Each site's normaliser with the columns it is for."""
+        for normaliser, columns in zip(self.by_site, torch.split(x, self.site_widths, dim=-1), strict=True):
+            assert isinstance(normaliser, Normaliser)
+            yield normaliser, columns
+
+    def normalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return torch.cat([normaliser.normalise(columns) for normaliser, columns in self.parts(x)], dim=-1)
+
+    def denormalise(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        return torch.cat([normaliser.denormalise(columns) for normaliser, columns in self.parts(x)], dim=-1)
+
+    def normalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        parts = self.parts(difference)
+        return torch.cat([normaliser.normalise_difference(columns) for normaliser, columns in parts], dim=-1)
+
+    def denormalise_difference(self, difference: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_in"]:
+        parts = self.parts(difference)
+        return torch.cat([normaliser.denormalise_difference(columns) for normaliser, columns in parts], dim=-1)
 
 
 def floored(scales: Float[Tensor, "*dims"], floor: float = NEGLIGIBLE_SCALE) -> Float[Tensor, "*dims"]:

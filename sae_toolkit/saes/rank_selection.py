@@ -55,11 +55,11 @@ def smallest_selected(output: SAEOutput, d_sae: int) -> Float[Tensor, " d_sae"]:
 def largest_of_rows(sae: AbstractSAE, x: Float[Tensor, "batch d_in"], k: int) -> SparseRows:
     """The k largest pre-activations of each normalised sample; the negative ones among them as 0."""
     selected = top_of_rows(x.detach(), sae.encoder(), k=k, rank_in=sae.ranking_dtype(x))
-    chosen = with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.b_dec)
+    chosen = with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.centre)
     return chosen.with_values(chosen.values.relu())
 
 
 def largest_of_batch(sae: AbstractSAE, x: Float[Tensor, "batch d_in"], n: int) -> SparseRows:
     """The n largest positive pre-activations of all normalised samples together, fewer where fewer are positive."""
     selected = top_of_batch(x.detach(), sae.encoder(), n=n, rank_in=sae.ranking_dtype(x))
-    return with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.b_dec)
+    return with_encoder_gradient(selected, x, sae.W_enc, sae.b_enc, sae.centre)

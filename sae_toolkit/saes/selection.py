@@ -8,7 +8,7 @@ Ranking in bfloat16 (training only, by choice) multiplies in half the time: a qu
 taken from the rounded product, their pre-activations are computed anew in full precision, and the largest of those win.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import ceil, gcd
 from typing import NamedTuple
 
@@ -51,6 +51,10 @@ class Encoder(NamedTuple):
         return self.W_enc.shape[1]
 
 
+Picking = Callable[[Tensor], Tensor]
+"""Pre-activations `[n_rows d_sae]` in, the columns chosen in each row out `[n_rows k]`."""
+
+
 def top_of_rows(x: Float[Tensor, "batch d_in"], encoder: Encoder, *, k: int, rank_in: torch.dtype) -> SparseRows:
     """The k largest pre-activations of every row; `rank_in` is the precision in which candidates are found."""
     n_candidates = k if rank_in == x.dtype else with_spares(k, encoder.d_sae)
@@ -61,6 +65,16 @@ def top_of_rows(x: Float[Tensor, "batch d_in"], encoder: Encoder, *, k: int, ran
         exact = pre_acts_at(x, encoder, rows, indices.reshape(-1))
         values, best = exact.reshape(indices.shape).topk(k, dim=1, sorted=False)
         indices = indices.gather(1, best)
+    return SparseRows.from_topk(values, indices, encoder.d_sae)
+
+
+def picked_of_rows(x: Float[Tensor, "batch d_in"], encoder: Encoder, pick: Picking) -> SparseRows:
+    """The pre-activations that `pick` chooses in every row, as many in each."""
+    found = []
+    for _, pre_acts in pre_acts_by_rows(x, encoder, x.dtype):
+        columns = pick(pre_acts)
+        found.append((pre_acts.gather(1, columns), columns))
+    values, indices = (torch.cat(parts) for parts in zip(*found, strict=True))
     return SparseRows.from_topk(values, indices, encoder.d_sae)
 
 

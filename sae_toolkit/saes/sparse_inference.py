@@ -23,6 +23,11 @@ class SparseInference(AbstractDictionary):
     """
 
     def __init__(self, sae: AbstractSAE, coder: Coder) -> None:
+        if sae.transcodes:
+            raise ValueError(
+                f"SparseInference: {type(sae).__name__} predicts what it has not seen, so its latents cannot be solved "
+                f"for. Its own encoder is all there is."
+            )
         self.sae, self.coder = sae, coder
         self.d_in, self.d_sae = sae.d_in, sae.d_sae
 

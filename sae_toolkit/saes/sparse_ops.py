@@ -27,22 +27,6 @@ def dense_pre_acts(
     return torch.addmm(b_enc - b_dec @ W_enc, x, W_enc)
 
 
-def selected_pre_acts(
-    pre_acts: Float[Tensor, "batch d_sae"],
-    selection: SparseRows,
-    x: Float[Tensor, "batch d_in"],
-    W_enc: Float[Tensor, "d_in d_sae"],
-    b_enc: Float[Tensor, " d_sae"],
-    b_dec: Float[Tensor, " d_in"],
-) -> SparseRows:
-    """The pre-activations at the selected places, with gradients to x, W_enc, b_enc and b_dec.
-
-    `pre_acts` is what `dense_pre_acts` gave (computed without a graph) and `selection` says where to read it.
-    """
-    values = pre_acts.detach()[selection.rows, selection.indices]
-    return with_encoder_gradient(selection.with_values(values), x, W_enc, b_enc, b_dec)
-
-
 def with_encoder_gradient(
     selected: SparseRows,
     x: Float[Tensor, "batch d_in"],

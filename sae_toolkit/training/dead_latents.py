@@ -62,26 +62,36 @@ def resample_(
     x: Float[Tensor, "batch d_in"],
     dead: Bool[Tensor, " d_sae"],
     generator: torch.Generator,
+    *,
+    target: Float[Tensor, "batch d_out"] | None = None,
 ) -> Int[Tensor, " n_restarted"]:
     """Restarts dead latents on samples drawn with probability proportional to their squared loss.
 
     Bricken et al. 2023 (appendix "Neuron resampling"): decoder row = the sample's direction, encoder column the same at
     a share of the mean live length, bias 0, Adam's moments of these rows 0. At most one latent per sample of the batch.
+    A transcoder's decoder rows are directions of its `target`.
     """
-    error = sae.normalised_error(x, sae(x))
+    target = x if target is None else target
+    error = sae.normalised_error(target, sae(x))
     weights = error.square().sum(1).square()
     n_restarted = min(int(dead.sum()), int((weights > 0).sum()))
     latents = dead.nonzero().squeeze(1)[:n_restarted]
     if n_restarted == 0:
         return latents
     chosen = torch.multinomial(weights.cpu(), n_restarted, generator=generator).to(x.device)
-    directions = sae.normaliser.normalise(x[chosen]) - sae.b_dec
-    directions = directions / directions.norm(dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    directions = unit_rows(sae.target_normaliser.normalise(target[chosen]) - sae.b_dec)
+    reads = unit_rows(sae.normaliser.normalise(x[chosen]) - sae.centre)
     live = ~dead
     length = sae.W_enc.norm(dim=0)[live].mean() if bool(live.any()) else sae.W_enc.new_ones(())
-    sae.restart_(latents, directions, encoder_length=sae.restarted_encoder_scale * length)
+    sae.restart_(latents, directions, reads=sae.restarted_encoder_scale * length * reads)
     forget_moments_(sae, optimizer, latents)
     return latents
+
+
+def unit_rows(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """The same directions at length 1; a zero vector stays one."""
+    units: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)
+    return units
 
 
 def forget_moments_(sae: AbstractSAE, optimizer: torch.optim.Optimizer, latents: Int[Tensor, " n_restarted"]) -> None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE, TrainingSignals
+from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.training.dead_latents import DeadLatents, firing_counts, resample_
 from sae_toolkit.training.learning import LearningConfig
@@ -66,22 +66,32 @@ class Learner:
         self.optimizer = make_optimizer(sae.parameters(), config)
         dead_after = config.revival.dead_after_samples or max(batch_size, n_steps * batch_size // 400)
         self.dead = DeadLatents(sae.d_sae, dead_after_samples=dead_after, device=device)
-        self.control = SparsityControl(config, n_steps=n_steps, device=device)
+        self.control = SparsityControl(config, n_steps=n_steps, device=device, own_target_l0=sae.own_target_l0)
 
     def step(
-        self, x: Float[Tensor, "batch d_in"], step: int, *, before_update: Callable[[StepResult], None]
+        self,
+        x: Float[Tensor, "batch d_in"],
+        step: int,
+        *,
+        before_update: Callable[[StepResult], None],
+        target: Float[Tensor, "batch d_out"] | None = None,
+        terms_of: Callable[[dict[str, Tensor], SAEOutput], dict[str, Tensor]] | None = None,
     ) -> StepResult:
-        """One optimizer update on one batch of raw activations; `step` counts from 0.
+        """One optimizer update on one batch of raw activations; `step` counts from 0. Without a target it is x.
+
+        `terms_of` gives the terms that are minimised from those of the SAE and its output; None: the SAE's own.
 
         `before_update` sees loss and gradients while the weights are still those of the step before, and may raise. The
         weights stay as they are where a loss term or gradient is not finite, whether or not anybody looks.
         """
+        target = x if target is None else target
         self.sae.train()
         self.sae.progress = step / self.n_steps
         signals = TrainingSignals(dead=self.dead.mask(), sparsity_weight=self.control.weight(step))
         output = self.sae(x)
-        revived = revival_terms(self.sae, x, output, signals.dead, self.config.revival)
-        terms = self.sae.loss_terms(x, output, signals) | revived
+        terms = self.sae.loss_terms(target, output, signals)
+        terms = terms if terms_of is None else terms_of(terms, output)
+        terms |= revival_terms(self.sae, x, output, signals.dead, self.config.revival, target=target)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         if self.sae.unit_norm_decoder:
@@ -95,7 +105,7 @@ class Learner:
         self.update_weights_(step, result)
         self.dead.update(fired > 0, x.shape[0])
         self.control.update(result.l0, step)
-        self.maybe_resample_(x, step, result)
+        self.maybe_resample_(x, target, step, result)
         return result
 
     def update_weights_(self, step: int, result: StepResult) -> None:
@@ -113,7 +123,9 @@ class Learner:
         )
         return self.config.learning_rate * factor
 
-    def maybe_resample_(self, x: Float[Tensor, "batch d_in"], step: int, result: StepResult) -> None:
+    def maybe_resample_(
+        self, x: Float[Tensor, "batch d_in"], target: Float[Tensor, "batch d_out"], step: int, result: StepResult
+    ) -> None:
         """Restarts dead latents whenever another `resample_every_samples` samples have gone by."""
         every = self.config.revival.resample_every_samples
         if every is None or (step + 1) * x.shape[0] // every == step * x.shape[0] // every:
@@ -121,7 +133,7 @@ class Learner:
         if not bool(result.finite):  # on the way to a NonFiniteError, which may come a step later
             return
         generator = generator_for(self.seed, "resampling", step)
-        self.dead.restart(resample_(self.sae, self.optimizer, x, self.dead.mask(), generator))
+        self.dead.restart(resample_(self.sae, self.optimizer, x, self.dead.mask(), generator, target=target))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All tensors beyond the SAE's own: Adam's moments and step counts, silent-sample counters, control."""

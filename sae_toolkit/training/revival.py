@@ -45,11 +45,16 @@ def revival_terms(
     output: SAEOutput,
     dead: Bool[Tensor, " d_sae"],
     config: RevivalConfig,
+    *,
+    target: Float[Tensor, "batch d_out"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The weighted loss terms that are switched on; only weights of dead latents get a gradient from them."""
+    """The weighted loss terms that are switched on; only weights of dead latents get a gradient from them.
+
+    The output is that on x, and was to be the target; x itself where none is given.
+    """
     terms = {}
     if config.auxk_coefficient > 0:
-        auxk = auxk_loss(sae, x, sae.normalised_error(x, output), dead, K_AUX)
+        auxk = auxk_loss(sae, x, sae.normalised_error(x if target is None else target, output), dead, K_AUX)
         terms["auxk"] = config.auxk_coefficient * auxk
     if config.dead_pre_act_coefficient > 0:
         terms["dead_pre_acts"] = config.dead_pre_act_coefficient * dead_pre_act_loss(sae, x, output, dead)
@@ -67,7 +72,7 @@ def dead_pre_act_loss(
     dead_ids = dead.nonzero().squeeze(1)
     if dead_ids.numel() == 0:
         return x.new_zeros(())
-    centred = (sae.normaliser.normalise(x) - sae.b_dec).detach()
+    centred = (sae.normaliser.normalise(x) - sae.centre).detach()
     pre_acts = centred @ sae.W_enc[:, dead_ids] + sae.b_enc[dead_ids]
     missing = (sae.firing_thresholds(output)[dead_ids] - pre_acts).relu()
     return torch.einsum("bl,l->b", missing, sae.W_dec[dead_ids].norm(dim=1)).mean() / sae.d_in

@@ -10,11 +10,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit import config as configs
-from sae_toolkit.activations.source import ActivationSource
+from sae_toolkit.activations.source import ActivationSource, Site
 from sae_toolkit.saes.base import AbstractSAE
 from sae_toolkit.training.guard import Guard, refuse_non_finite_batch
 from sae_toolkit.training.learner import Learner, StepResult
 from sae_toolkit.training.learning import LearningConfig
+from sae_toolkit.training.objective import Objective
 from sae_toolkit.training.preparation import initialise_from_data_, sample_batches
 from sae_toolkit.training.snapshot import CheckpointKeeper, TrainingSnapshot, refuse_other_setup
 
@@ -53,10 +54,15 @@ class TrainingRun:
         source: ActivationSource,
         config: TrainConfig,
         learning: Mapping[str, LearningConfig],
-        sites: Mapping[str, str],
+        sites: Mapping[str, Site],
+        targets: Mapping[str, Site] | None = None,
+        objective: Objective | None = None,
     ) -> None:
-        self.saes, self.source, self.config = saes, source, config
+        """`targets`: sites that transcoders predict; what is not named there predicts what it reads."""
+        self.saes, self.source, self.config, self.objective = saes, source, config, objective
         self.columns = {name: source.columns(sites[name]) for name in saes}
+        self.rebuilt = {**sites, **(targets or {})}
+        self.target_columns = {name: source.columns(self.rebuilt[name]) for name in saes}
         self.step = 0
         self.stream = source.stream(config.batch_size, seed=config.seed, split="train")
         self.excluded: dict[str, int] = {}
@@ -76,8 +82,12 @@ class TrainingRun:
             "source": source.describe(),
             "saes": {name: {"variant": type(s).__name__, **configs.to_json(s.config)} for name, s in saes.items()},
             "learning": {name: configs.to_json(learner.config) for name, learner in self.learners.items()},
-            "sites": dict(sites),
+            "sites": {name: sites[name] for name in saes},
         }
+        if targets:
+            self.setup["targets"] = dict(targets)
+        if objective is not None:
+            self.setup["objective"] = objective.describe()
 
     def prepare_(self) -> None:
         """Data-driven initial values, from a stream of their own."""
@@ -85,7 +95,8 @@ class TrainingRun:
             return
         sample = torch.cat(list(self.samples("initial statistics")))
         for name, sae in self.saes.items():
-            initialise_from_data_(sae, sample[:, self.columns[name]])
+            target = sample[:, self.target_columns[name]]
+            initialise_from_data_(sae, sample[:, self.columns[name]], target=target)
 
     def samples(self, purpose: str) -> Iterator[Float[Tensor, "batch d_in"]]:
         """Raw activations from a stream that serves this purpose alone."""
@@ -114,7 +125,11 @@ class TrainingRun:
                     refuse_non_finite_batch(on_device[device], step=self.step + 1, last_good=self.guard.last_good)
             x = on_device[device][:, self.columns[name]]
             watch = partial(self.guard.watch, name, x, step=self.step + 1)
-            results[name] = learner.step(x, self.step, before_update=watch)
+            target = on_device[device][:, self.target_columns[name]]
+            terms_of = None
+            if self.objective is not None:
+                terms_of = partial(self.objective.terms, batch=batch, site=self.rebuilt[name])
+            results[name] = learner.step(x, self.step, before_update=watch, target=target, terms_of=terms_of)
         self.step += 1
         return results
 

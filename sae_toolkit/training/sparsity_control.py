@@ -21,6 +21,8 @@ GAIN = 0.02
 """Change of log w per step and unit of log(L0 / target)."""
 TOLERANCE = 0.1
 """Relative distance from the target at the end of a run from which the run says that it missed."""
+SETTLED_STEPS = 1000
+"""Steps after which an SAE whose loss asks for an L0 should have it."""
 LOG_WEIGHT_LIMIT = 12.0
 """|log w| beyond which no penalty of this kind reaches the target; the run then says so."""
 
@@ -32,8 +34,12 @@ class SparsityControl:
     abrupt demand makes the weight overshoot, and what it kills then stays dead.
     """
 
-    def __init__(self, config: LearningConfig, *, n_steps: int, device: torch.device) -> None:
+    def __init__(
+        self, config: LearningConfig, *, n_steps: int, device: torch.device, own_target_l0: float | None = None
+    ) -> None:
+        """`own_target_l0`: what the loss of an SAE asks for by itself; it is watched, not steered."""
         self.config = config
+        self.wanted_l0 = own_target_l0 if config.target_l0 is None else config.target_l0
         self.n_steps = n_steps
         self.log_weight = torch.zeros((), device=device)
         self.initial_l0 = torch.zeros((), device=device)
@@ -51,24 +57,35 @@ class SparsityControl:
 
     def update(self, l0: Float[Tensor, ""], step: int) -> None:
         """Takes in the mean number of active latents of one batch; nothing to do without a target."""
-        if self.config.target_l0 is None:
+        if self.wanted_l0 is None:
             return
         if step == 0:
-            self.initial_l0.copy_(l0.clamp_min(self.config.target_l0))
+            self.initial_l0.copy_(l0.clamp_min(self.wanted_l0))
             self.smoothed_l0.copy_(l0)
         self.smoothed_l0.lerp_(l0, 1 - SMOOTHING)
+        if self.config.target_l0 is None:
+            return
         asked = self.initial_l0.log().lerp(torch.full_like(l0, log(self.config.target_l0)), self.progress(step))
         excess = self.smoothed_l0.clamp_min(1e-3).log() - asked
         self.log_weight.add_(excess.clamp(-1, 1), alpha=GAIN).clamp_(-LOG_WEIGHT_LIMIT, LOG_WEIGHT_LIMIT)
 
     def shortfall(self) -> str | None:
         """What to say when the smoothed L0 ended more than 10 % away from its target; None where all is well."""
-        target = self.config.target_l0
+        wanted = self.wanted_l0
         reached = float(self.smoothed_l0)
-        if target is None or abs(reached - target) <= TOLERANCE * target:
+        if wanted is None or abs(reached - wanted) <= TOLERANCE * wanted:
             return None
+        if self.config.target_l0 is None:
+            return (
+                None
+                if self.n_steps < SETTLED_STEPS
+                else (
+                    f"L0 {wanted:g} asked by its loss, but L0 {reached:.3g} reached: its penalty only balances the "
+                    f"reconstruction error. Raise l0_coefficient, or steer a JumpReluSAE with target_l0."
+                )
+            )
         return (
-            f"target_l0={target:g} asked, but L0 {reached:.3g} reached: the weight of the penalty had not settled. "
+            f"target_l0={wanted:g} asked, but L0 {reached:.3g} reached: the weight of the penalty had not settled. "
             f"Train for more steps (a smaller batch_size gives more), or lower sparsity_warmup_fraction."
         )
 

@@ -5,11 +5,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sae_toolkit.activations.source import ActivationSource
-from sae_toolkit.activations.splicing_site import sites_read
+from sae_toolkit.activations.named_sites import sites_read, targets_read
+from sae_toolkit.activations.source import ActivationSource, Site
 from sae_toolkit.saes.base import AbstractSAE
 from sae_toolkit.training.interruption import SignalCatcher, TrainingInterrupted
 from sae_toolkit.training.learning import LearningConfig
+from sae_toolkit.training.objective import Objective
 from sae_toolkit.training.run import TrainConfig, TrainingRun
 from sae_toolkit.training.snapshot import CheckpointKeeper, TrainingSnapshot
 from sae_toolkit.training.watch import Log, Probe, Watch
@@ -36,7 +37,9 @@ def train(
     config: TrainConfig,
     *,
     learning: Mapping[str, LearningConfig] | None = None,
-    sites: Mapping[str, str] | None = None,
+    sites: Mapping[str, Site] | None = None,
+    targets: Mapping[str, Site] | None = None,
+    objective: Objective | None = None,
     log: Log | None = None,
     log_every_steps: int = 100,
     probe: Probe | None = None,
@@ -46,7 +49,9 @@ def train(
 ) -> TrainResult:
     """Trains the SAEs in place and leaves them in eval mode, calibrated.
 
-    `sites` says which of the source's sites each SAE reads, for a source that reads several in one pass.
+    For a source that reads several sites in one pass, `sites` says which of them each SAE reads (a crosscoder: several,
+    as a tuple), and `targets` which one each transcoder predicts. `objective` minimises something else than each SAE's
+    own loss, such as `EndToEnd`.
 
     `log` gets a record every `log_every_steps`; `probe` (for example an evaluation) is called on the SAEs in eval mode
     and its numbers join the record. Neither they nor `checkpoints` change a weight. SIGINT and SIGTERM end the run
@@ -54,8 +59,9 @@ def train(
     """
     named = {"sae": saes} if isinstance(saes, AbstractSAE) else dict(saes)
     read = sites_read(named, source, sites)
-    refuse_unusable(named, source, learning or {}, read)
-    run = TrainingRun(named, source, config, learning or {}, read)
+    predicted = targets_read(named, source, targets)
+    refuse_unusable(named, source, learning or {}, read, predicted)
+    run = TrainingRun(named, source, config, learning or {}, read, predicted, objective)
     watch = Watch(log, log_every_steps, probe, probe_every_steps)
     if resume_from is None:
         run.prepare_()
@@ -90,7 +96,8 @@ def refuse_unusable(
     saes: Mapping[str, AbstractSAE],
     source: ActivationSource,
     learning: Mapping[str, LearningConfig],
-    sites: Mapping[str, str],
+    sites: Mapping[str, Site],
+    targets: Mapping[str, Site],
 ) -> None:
     """What can be known to fail before anything is computed."""
     if not saes:
@@ -99,11 +106,38 @@ def refuse_unusable(
         if name not in saes:
             raise ValueError(f"train: learning given for {name!r}, but the SAEs are {', '.join(saes)}.")
     for name, sae in saes.items():
-        width = source.sites[sites[name]]
+        width = width_of(source, sites[name])
         if sae.d_in != width:
             raise ValueError(
                 f"train: SAE {name!r} has d_in={sae.d_in}, but the source gives it activations of width {width}. "
                 f"Build it with d_in={width}."
             )
+        refuse_other_target(name, sae, source, sites[name], targets.get(name))
         if name != name.strip() or name in ("", ".", "..") or "/" in name:
             raise ValueError(f"train: {name!r} cannot name an SAE, because it becomes a folder name; use plain words.")
+
+
+def refuse_other_target(name: str, sae: AbstractSAE, source: ActivationSource, site: Site, target: Site | None) -> None:
+    """A target is for transcoders, which have a normaliser for it; they need one wherever there is a choice."""
+    if target is not None and not sae.transcodes:
+        raise ValueError(
+            f"train: targets={{{name!r}: {target!r}}} given, but {type(sae).__name__} reconstructs what it reads. "
+            "Leave it out, or train a transcoder."
+        )
+    if sae.transcodes and target is None and len(source.sites) > 1:
+        raise ValueError(
+            f"train: transcoder {name!r} reads {site!r}, but no target is given. Pass targets={{{name!r}: ...}}, one "
+            f"of {', '.join(source.sites)}."
+        )
+    width = width_of(source, site if target is None else target)
+    if sae.d_out != width:
+        raise ValueError(
+            f"train: transcoder {name!r} has d_out={sae.d_out}, but what it is to predict is {width} wide. Build it "
+            f"with d_out={width}."
+        )
+
+
+def width_of(source: ActivationSource, site: Site) -> int:
+    """Number of columns of one site, or of several."""
+    names = (site,) if isinstance(site, str) else site
+    return sum(source.sites[name] for name in names)

@@ -20,7 +20,8 @@ from tiny_models import (
 )
 
 from sae_toolkit.activations.hooks import KINDS, hook_names
-from sae_toolkit.activations.language_model import hash_weights, relative_difference
+from sae_toolkit.activations.language_model import relative_difference
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.model_loading import ModelConfig, load_model
 
 MIDDLE = "blocks.0.hook_resid_mid"

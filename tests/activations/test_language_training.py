@@ -7,13 +7,13 @@ from tiny_language import TINY
 
 from sae_toolkit.activations import LanguageTrainConfig, ModelConfig, load_model, save_language_model
 from sae_toolkit.activations.known_latents import read_language
-from sae_toolkit.activations.language_model import hash_weights
 from sae_toolkit.activations.language_training import (
     language_tokenizer,
     next_token_losses,
     train_language_model,
     warmed_cosine,
 )
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.ground_truth import Language, as_text, draw_documents
 
 

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer, models
 
 from sae_toolkit.activations import model_loading, transformer
 from sae_toolkit.activations.example_language import write_example_model
-from sae_toolkit.activations.language_model import hash_weights
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.model_loading import ModelConfig, load_model, quiet
 
 WEIGHTS = "model.safetensors"

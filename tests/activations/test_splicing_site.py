@@ -65,3 +65,37 @@ def test_the_only_site_is_the_source_itself() -> None:
     one = FakeSplicingSource(("late",))
     assert site_of(one, "late") is one
     assert site_of(one, None) is one
+
+
+def test_with_a_target_a_replacement_reads_at_one_site_and_acts_at_the_other() -> None:
+    whole, seen = FakeSplicingSource(), []
+    there = SplicingSiteSource(whole, "early", target="late")
+
+    def perfect(early: torch.Tensor) -> torch.Tensor:
+        seen.append(early)
+        return whole.late(early)
+
+    chunks = list(there.losses_with({"perfect": perfect, "nothing": lambda x: x[:, :4] * 0}, n_tokens=80))
+    assert torch.cat(seen).shape == (80, 6)
+    assert all(torch.equal(chunk["perfect"].nll, chunk["clean"].nll) for chunk in chunks)
+    zeroed = list(there.written.losses_with({"zero": torch.zeros_like}, n_tokens=80))
+    assert all(torch.equal(a["nothing"].nll, b["zero"].nll) for a, b in zip(chunks, zeroed, strict=True))
+
+
+def test_batches_carry_the_target_beside_what_is_read() -> None:
+    there = SplicingSiteSource(FakeSplicingSource(), "early", target="late")
+    both = next(FakeSplicingSource().stream(16, seed=0, split="train")).activations
+    batch = next(there.stream(16, seed=0, split="train"))
+    assert batch.targets is not None
+    assert torch.equal(torch.cat([batch.activations, batch.targets], dim=1), both)
+    assert torch.equal(batch.wanted(), batch.targets)
+    assert there.describe()["target"] == "late"
+    assert there.d_in == 6
+
+
+def test_several_sites_are_read_together_but_not_spliced() -> None:
+    there = site_of(FakeSplicingSource(), ("early", "late"), target="late")
+    assert there.sites == {"early": 6, "late": 4}
+    assert there.d_in == 10
+    with pytest.raises(ValueError, match="at one site only"):
+        next(there.losses_with({}, n_tokens=8))  # type: ignore[attr-defined]

@@ -325,3 +325,42 @@ def test_the_state_of_a_stream_on_another_text_is_refused():
     state = source().stream(4, seed=0, split="train").state_dict()
     with pytest.raises(ValueError, match="content_sha256"):
         source(sentences(100)).stream(4, seed=0, split="train").load_state_dict(state)
+
+
+def test_what_is_read_before_the_mlp_may_take_the_place_of_what_it_writes():
+    """Against a plain hook on the MLP; the order of the two places is checked."""
+    middle, written = "blocks.1.hook_resid_mid", "blocks.1.hook_mlp_out"
+    src = source(hooks=(middle, written))
+    kept = {}
+
+    def read_twice(x):
+        kept["read"] = x
+        return 2 * x
+
+    (chunk,) = src.losses_with(
+        {"twice": read_twice, "silent": torch.zeros_like}, n_tokens=10, site=middle, target=written
+    )
+    (alone,) = src.losses_with({"silent": torch.zeros_like}, n_tokens=10, site=written)
+    assert torch.equal(chunk["silent"].nll, alone["silent"].nll)
+
+    hf, block = independent_model(), independent_model().transformer.h[1]
+    window = src.text.window("eval", 0)
+    n_rows = -(-len(kept["read"]) // (CONTEXT - 1))
+    n_chunks = -(-window.n_rows // 64)
+    tokens = window.rows(torch.arange(0, window.n_rows, n_chunks)).tokens
+    assert len(tokens) >= n_rows
+    seen = {}
+    inside = (tokens != model().tokenizer.eos_token_id) & (torch.arange(CONTEXT) > 0)
+    handles = [
+        block.ln_2.register_forward_pre_hook(lambda _m, args: seen.update(middle=args[0])),
+        block.mlp.register_forward_hook(lambda _m, _a, out: torch.where(inside[..., None], 2 * seen["middle"], out)),
+    ]
+    with torch.no_grad():
+        logits = hf(tokens).logits
+    for handle in handles:
+        handle.remove()
+    losses = -logits[:, :-1].log_softmax(-1).gather(2, tokens[:, 1:, None])[..., 0]
+    torch.testing.assert_close(chunk["twice"].nll, losses[inside[:, :-1]], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(kept["read"], seen["middle"][inside], atol=1e-5, rtol=1e-5)
+    with pytest.raises(ValueError, match="must come after what is read"):
+        next(src.losses_with({"x": torch.zeros_like}, n_tokens=10, site=written, target=middle))

@@ -9,6 +9,7 @@ import torch
 from toy import VARIANTS, ToySource, small_config
 
 from sae_toolkit import AbstractSAE, LearningConfig, RevivalConfig, TrainConfig, train, weights_sha256
+from sae_toolkit.saes.crosscoder import CrosscodingConfig
 from sae_toolkit.saes.rank_selection import SelectingConfig
 
 # Runs of a few steps cannot reach their target L0, and say so.
@@ -21,6 +22,10 @@ CONFIG = TrainConfig(n_samples=240, batch_size=30, learning=LEARNING, preparatio
 
 BY_HAND: dict[str, list[Any]] = {
     f"{variant.__name__}.Config.initial_k": [8] for variant in VARIANTS if issubclass(variant.Config, SelectingConfig)
+} | {
+    f"{variant.__name__}.Config.site_widths": [(4, 4)]
+    for variant in VARIANTS
+    if issubclass(variant.Config, CrosscodingConfig)
 }
 """Other values of a field, as "Config.field": only for a field that `candidates` cannot change by its type."""
 
@@ -93,7 +98,11 @@ def test_every_sae_config_field_is_read(variant: type[AbstractSAE], field: str) 
     config = small_config(variant)
 
     def run(value: Any) -> tuple[Any, ...]:
-        return outcome(variant, dataclasses.replace(config, **{field: value}), CONFIG)
+        try:
+            changed = dataclasses.replace(config, **{field: value})
+        except ValueError as error:
+            return ("refused", str(error))
+        return outcome(variant, changed, CONFIG)
 
     hint = get_type_hints(variant.Config)[field]
     refuse_unread(f"{variant.__name__}.Config.{field}", hint, getattr(config, field), run)

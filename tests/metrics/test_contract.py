@@ -37,6 +37,7 @@ SHIPPED = {
     "Reconstruction",
     "Sparsity",
     "ByGroup",
+    "SiteReconstruction",
     "ContextSimilarity",
     "LabelSelectivity",
     "SparseProbing",
@@ -76,6 +77,7 @@ def build(metric):
         "promised": torch.arange(12) % 6 - 1,
         "labellings": [token_classes((" a", ".", "b")), position_buckets()],
         "token_texts": [" a", " b", "c"],
+        "sites": {"early": 4, "late": 2},
     }
     needs = inspect.signature(metric).parameters
     assert set(needs) <= set(known), f"{metric.__name__} needs {set(needs)}: teach this test how to give it"

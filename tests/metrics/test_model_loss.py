@@ -237,3 +237,21 @@ def test_gradients_are_not_kept():
     scores_of(at("early"), watch)
     assert seen
     assert not any(seen)
+
+
+def test_a_perfect_transcoder_recovers_everything_and_one_that_says_nothing_is_the_zero_ablation():
+    fake = FakeSplicingSource()
+    there = SplicingSiteSource(fake, "early", target="late")
+    perfect = scores_of(there, fake.late)
+    assert perfect["ce_recovered_zero"].value == pytest.approx(1, abs=1e-6)
+    assert perfect["ce_recovered_mean"].value == pytest.approx(1, abs=1e-6)
+    silent = scores_of(there, lambda x: x[:, :4] * 0)
+    alone = scores_of(SplicingSiteSource(fake, "late"), lambda x: x * 0)
+    for name in ("ce_clean", "ce_spliced", "ce_zero", "ce_mean", "kl_spliced"):
+        assert silent[name].value == alone[name].value
+    assert silent["ce_spliced"].value == silent["ce_zero"].value
+
+
+def test_of_several_sites_at_once_no_loss_is_asked():
+    assert ModelLoss.for_source(FakeSplicingSource()) == []
+    assert len(ModelLoss.for_source(FakeSplicingSource(("late",)))) == 1

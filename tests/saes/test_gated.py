@@ -46,7 +46,7 @@ def test_by_hand() -> None:
 
 def test_a_restarted_latent_gets_fresh_gain_and_bias() -> None:
     sae = working_sae(GatedSAE)
-    sae.restart_(torch.tensor([2, 5]), torch.eye(8)[:2], encoder_length=torch.tensor(0.2))
+    sae.restart_(torch.tensor([2, 5]), torch.eye(8)[:2], reads=0.2 * torch.eye(8)[:2])
     for parameter in (sae.r_mag, sae.b_mag):
         assert parameter[[2, 5]].tolist() == [0, 0]
         assert parameter[[0, 1, 3, 4]].all()

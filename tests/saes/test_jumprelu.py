@@ -135,7 +135,7 @@ def test_the_l0_it_is_asked_for(wanted: float) -> None:
 def test_a_restarted_latent_gets_a_fresh_threshold(variant: type[AbstractSAE]) -> None:
     sae, _ = working(variant)
     others = sae.threshold.detach().clone()
-    sae.restart_(torch.tensor([2, 5]), torch.eye(8).double()[:2], encoder_length=torch.tensor(0.2).double())
+    sae.restart_(torch.tensor([2, 5]), torch.eye(8).double()[:2], reads=0.2 * torch.eye(8).double()[:2])
     assert sae.threshold[[2, 5]].tolist() == pytest.approx([sae.config.initial_threshold] * 2)
     kept = torch.ones(16, dtype=torch.bool).index_fill(0, torch.tensor([2, 5]), False)
     assert torch.equal(sae.threshold[kept], others[kept])

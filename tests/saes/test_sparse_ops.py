@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from toy import gaussian
 
-from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, row_dots, selected_pre_acts, sparse_decode
+from sae_toolkit.saes.sparse_ops import dense_pre_acts, gathered_dots, row_dots, sparse_decode, with_encoder_gradient
 from sae_toolkit.sparse_rows import SparseRows, offsets_of_counts
 
 
@@ -29,8 +29,8 @@ def selection_of(mask: Tensor) -> SparseRows:
 
 
 def sparse_pre_acts(x: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, mask: Tensor) -> SparseRows:
-    pre_acts = dense_pre_acts(x, W_enc, b_enc, b_dec).detach()
-    return selected_pre_acts(pre_acts, selection_of(mask), x, W_enc, b_enc, b_dec)
+    known = dense_pre_acts(x, W_enc, b_enc, b_dec).detach()[mask]
+    return with_encoder_gradient(selection_of(mask).with_values(known), x, W_enc, b_enc, b_dec)
 
 
 def test_dense_pre_acts_is_its_formula() -> None:

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import minimize
 from toy import ToySource, gaussian, small_config, toy_batch
 
-from sae_toolkit import TopKSAE
+from sae_toolkit import TopKSAE, TopKTranscoder
 from sae_toolkit.training.preparation import geometric_median, initialise_from_data_, sample_batches
 
 
@@ -64,3 +64,21 @@ def test_a_trained_sae_keeps_its_normaliser_and_b_dec() -> None:
     before = {name: value.clone() for name, value in sae.state_dict().items()}
     initialise_from_data_(sae, 5 * toy_batch(128, seed=1))
     assert all(torch.equal(value, before[name]) for name, value in sae.state_dict().items() if name != "threshold")
+
+
+def test_a_transcoder_starts_by_writing_what_goes_with_what_it_reads() -> None:
+    """x takes each of +-e1, +-e2 once, y = (x1, 0, 2 x2); latents read e1, -e1, e2 and nothing.
+
+    cov(ReLU(x1), y) is a multiple of (1, 0, 0), cov(ReLU(-x1), y) of (-1, 0, 0), cov(ReLU(x2), y) of (0, 0, 1).
+    """
+    sae = TopKTranscoder(
+        TopKTranscoder.Config(d_in=2, d_out=3, d_sae=4, k=1, normaliser="none", target_normaliser="none")
+    )
+    with torch.no_grad():
+        sae.W_enc.copy_(torch.tensor([[1.0, -1, 0, 0], [0, 0, 1, 0]]))
+    untouched = sae.W_dec[3].clone()
+    x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    initialise_from_data_(sae, x, target=x @ torch.tensor([[1.0, 0, 0], [0, 0, 2]]))
+    expected = torch.tensor([[1.0, 0, 0], [-1, 0, 0], [0, 0, 1]])
+    torch.testing.assert_close(sae.W_dec.detach(), torch.cat([expected, untouched.detach()[None]]))
+    assert bool(sae.output_normaliser.fitted)

@@ -80,3 +80,14 @@ def test_a_missed_target_is_said() -> None:
     learning = LearningConfig(target_l0=1.0, learning_rate=1e-6)
     with pytest.warns(UserWarning, match="target_l0=1 asked, but L0 .* reached"):
         train(sae, ToySource(), TrainConfig(n_samples=100, batch_size=20, preparation_samples=64, learning=learning))
+
+
+@pytest.mark.parametrize(("n_steps", "l0", "said"), [(1000, 3.5, True), (1000, 3.2, False), (999, 3.5, False)])
+def test_a_loss_that_misses_the_l0_it_asks_for_says_so(n_steps: int, l0: float, said: bool) -> None:
+    """3.5 is more than 10 % away from 3, 3.2 is not; a short run has had no time."""
+    watched = SparsityControl(LearningConfig(), n_steps=n_steps, device=torch.device("cpu"), own_target_l0=3.0)
+    for step in range(5):
+        watched.update(torch.tensor(l0), step)
+    complaint = watched.shortfall()
+    assert (complaint is not None and "L0 3 asked by its loss, but L0 3.5 reached" in complaint) is said
+    assert float(watched.weight(n_steps)) == 1  # watched, not steered

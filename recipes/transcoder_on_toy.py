@@ -1,0 +1,96 @@
+"""A transcoder finds what each feature looks like where it is read, and what it becomes where it is written.
+
+64 features, 3 of them at a time, are read in 32 dimensions and written in 40 others: a known map that is computed in
+superposition on both sides. A latent is right where it writes a feature's direction (matched cosine) and answers to no
+other feature as strongly (`reads_its_feature`). An untrained transcoder is the floor.
+
+    sae-toolkit run transcoder_on_toy --output runs/transcoder
+"""
+
+from dataclasses import dataclass, replace
+
+from sae_toolkit import AbstractSAE, ReluTranscoder, SkipTopKTranscoder, TopKTranscoder, TrainConfig, evaluate, train
+from sae_toolkit.activations import ViewsSource, site_of
+from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
+from sae_toolkit.ground_truth import uniform_probabilities as uniform
+from sae_toolkit.metrics import Reconstruction, Sparsity, match_latents, reading_directions
+from sae_toolkit.report import Headline, Report, build_experiment_report, scores_of
+from sae_toolkit.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One world, three transcoders."""
+
+    n_features: int = 64
+    """Features of the world, and latents of each transcoder."""
+    d_read: int = 32
+    """Dimensions in which features are read."""
+    d_written: int = 40
+    """Dimensions in which they are written."""
+    l0: int = 3
+    """Features active at a time, and k."""
+    train: TrainConfig = TrainConfig(n_samples=1_000_000)
+    """Budget, learning and the seed of everything."""
+    eval_samples: int = 10_000
+    """Held-out samples behind every score."""
+
+
+SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=2_000)
+HEADLINES = (
+    Headline(name="written_cosine", label="Written", question="Do latents write what features become?"),
+    Headline(name="reads_its_feature", label="Read", question="Do they answer to the same features?"),
+)
+
+
+def build_world(config: Config) -> ViewsSource:
+    """The same features in random directions of two spaces."""
+    n, seed = config.n_features, config.train.seed
+    world = World(
+        directions=random_directions(n, config.d_read, seed=seed),
+        firing=IndependentFiring(probabilities=uniform(n, expected_l0=float(config.l0))),
+        magnitudes=RectifiedNormalMagnitudes.same_for_all(n, mean=1.0, std=0.25),
+    )
+    written = random_directions(n, config.d_written, seed=seed + 1)
+    return ViewsSource(world, {"read": world.directions, "written": written})
+
+
+def build_transcoders(config: Config) -> dict[str, AbstractSAE]:
+    """One of each kind."""
+    size, seed = {"d_in": config.d_read, "d_out": config.d_written, "d_sae": config.n_features}, config.train.seed
+    return {
+        "TopK": TopKTranscoder(TopKTranscoder.Config(**size, k=config.l0), seed=seed),
+        "Skip": SkipTopKTranscoder(SkipTopKTranscoder.Config(**size, k=config.l0), seed=seed),
+        "ReLU": ReluTranscoder(ReluTranscoder.Config(**size), seed=seed),
+    }
+
+
+def agreement(source: ViewsSource, sae: AbstractSAE) -> dict[str, float]:
+    """How well latents and features match on both sides."""
+    matched = match_latents(source.directions["written"], sae.decoder_directions())
+    answers = (source.directions["read"].double() @ reading_directions(sae).T).argmax(dim=1)
+    read = (answers == matched.latent).double()
+    return {"written_cosine": float(matched.cosine.clamp_min(0).mean()), "reads_its_feature": float(read.mean())}
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """Trains all in one pass, and scores them beside an untrained one."""
+    source, saes = build_world(config), build_transcoders(config)
+    sites, targets = dict.fromkeys(saes, "read"), dict.fromkeys(saes, "written")
+    learning = {"ReLU": replace(config.train.learning, target_l0=float(config.l0))}
+    train(saes, source, config.train, learning=learning, sites=sites, targets=targets, **run.training())
+    everyone = {**saes, "untrained": build_transcoders(config)["TopK"]}
+    there = site_of(source, "read", target="written")
+    found = evaluate(everyone, there, n_samples=config.eval_samples, metrics=lambda: [Reconstruction(), Sparsity()])
+    scores = [
+        row
+        for name, sae in everyone.items()
+        for row in scores_of(name, {**agreement(source, sae), **found[name]}, n=config.n_features)
+    ]
+    return build_experiment_report(
+        config, run, scores, (), description=source.describe(), headlines=HEADLINES, saes=saes
+    )
+
+
+EXPECTED = ()
+SMOKE_EXPECTED = ()

@@ -5,10 +5,10 @@ Gao et al. 2024, "Scaling and evaluating sparse autoencoders" (arXiv 2406.04093)
 """
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.base import AbstractSAE
+from sae_toolkit.saes.latent_rows import LatentRows
 from sae_toolkit.saes.rank_selection import SelectingConfig
 
 FIRING_SHARE = 0.02
@@ -16,26 +16,22 @@ FIRING_SHARE = 0.02
 
 
 def auxk_loss(
-    sae: AbstractSAE,
-    x: Float[Tensor, "batch d_in"],
+    dead: LatentRows,
+    centred: Float[Tensor, "batch d_in"],
     error: Float[Tensor, "batch d_out"],
-    dead: Bool[Tensor, " d_sae"],
     k_aux: int,
 ) -> Float[Tensor, ""]:
     """Mean ||e - e_hat||^2 / mean ||e||^2 over the batch (1 while the dead latents explain nothing); 0 if none is dead.
 
-    `x` is raw, `error` normalised. The gradient reaches the weights of dead latents alone: the error is a constant
-    target, what is subtracted from x is detached and live latents take no part.
+    Both are normalised and constants; `centred` has the SAE's centre taken from it. Only the weights of dead latents
+    learn from it.
     """
-    dead_ids = dead.nonzero().squeeze(1)
-    if dead_ids.numel() == 0:
+    if len(dead) == 0:
         return error.new_zeros(())
-    target = error.detach()
-    centred = (sae.normaliser.normalise(x) - sae.centre).detach()
-    pre_acts = torch.addmm(sae.b_enc[dead_ids], centred, sae.W_enc.T.index_select(0, dead_ids).T)
-    if not isinstance(sae.config, SelectingConfig):  # those lose by rank: no bias silences them, as a penalty does
+    target, pre_acts = error.detach(), dead.pre_acts(centred.detach())
+    if not isinstance(dead.sae.config, SelectingConfig):  # those lose by rank: no bias silences them, as a penalty does
         pre_acts = pre_acts + bias_to_fire(pre_acts.detach())
-    modelled = largest_positive(pre_acts, k_aux) @ sae.W_dec.index_select(0, dead_ids)
+    modelled = largest_positive(pre_acts, k_aux) @ dead.W_dec
     size = target.square().sum()
     missed = (target - modelled).square().sum() * (size > 0)  # nothing is left to model where the error is exactly 0
     return missed / size.clamp_min(torch.finfo(target.dtype).tiny)

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
+from sae_toolkit.saes.latent_rows import LatentRows
 from sae_toolkit.seeding import generator_for
 from sae_toolkit.training.dead_latents import DeadLatents, firing_counts, resample_
 from sae_toolkit.training.learning import LearningConfig
@@ -91,9 +92,11 @@ class Learner:
         output = self.sae(x)
         terms = self.sae.loss_terms(target, output, signals)
         terms = terms if terms_of is None else terms_of(terms, output)
-        terms |= revival_terms(self.sae, x, output, signals.dead, self.config.revival, target=target)
+        dead = LatentRows(self.sae, signals.dead.nonzero().squeeze(1))
+        terms |= revival_terms(dead, x, target, output, self.config.revival)
         self.optimizer.zero_grad(set_to_none=True)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        dead.add_gradients_()
         if self.sae.unit_norm_decoder:
             project_decoder_gradient_(self.sae.W_dec)
         norms = gradient_norms(self.sae.named_parameters())

@@ -6,11 +6,12 @@ The two losses are here; restarting latents on badly reconstructed samples is in
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from sae_toolkit.saes.auxiliary import auxk_loss
-from sae_toolkit.saes.base import AbstractSAE, SAEOutput
+from sae_toolkit.saes.base import SAEOutput
+from sae_toolkit.saes.latent_rows import LatentRows
 
 K_AUX = 512
 """Dead latents that model the residual of one sample, at most (Gao et al. 2024, appendix A.2)."""
@@ -40,39 +41,37 @@ class RevivalConfig:
 
 
 def revival_terms(
-    sae: AbstractSAE,
+    dead: LatentRows,
     x: Float[Tensor, "batch d_in"],
+    target: Float[Tensor, "batch d_out"],
     output: SAEOutput,
-    dead: Bool[Tensor, " d_sae"],
     config: RevivalConfig,
-    *,
-    target: Float[Tensor, "batch d_out"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The weighted loss terms that are switched on; only weights of dead latents get a gradient from them.
+    """The weighted loss terms that are switched on; only the copied weights of dead latents get a gradient from them.
 
-    The output is that on x, and was to be the target; x itself where none is given.
+    The output is that on x, and was to be the target (x itself, but for a transcoder).
     """
-    terms = {}
+    sae, terms = dead.sae, {}
+    with torch.no_grad():
+        centred = sae.normaliser.normalise(x) - sae.centre
+        error = sae.normalised_error(target, output)
     if config.auxk_coefficient > 0:
-        auxk = auxk_loss(sae, x, sae.normalised_error(x if target is None else target, output), dead, K_AUX)
-        terms["auxk"] = config.auxk_coefficient * auxk
+        terms["auxk"] = config.auxk_coefficient * auxk_loss(dead, centred, error, K_AUX)
     if config.dead_pre_act_coefficient > 0:
-        terms["dead_pre_acts"] = config.dead_pre_act_coefficient * dead_pre_act_loss(sae, x, output, dead)
+        bars = sae.firing_thresholds(output).detach()[dead.ids]
+        terms["dead_pre_acts"] = config.dead_pre_act_coefficient * dead_pre_act_loss(dead, centred, bars)
     return terms
 
 
 def dead_pre_act_loss(
-    sae: AbstractSAE, x: Float[Tensor, "batch d_in"], output: SAEOutput, dead: Bool[Tensor, " d_sae"]
+    dead: LatentRows, centred: Float[Tensor, "batch d_in"], bars: Float[Tensor, " n_dead"]
 ) -> Float[Tensor, ""]:
     """Mean over samples of sum_i relu(theta_i - pre_i) ||W_dec_i|| / d_in over the dead latents i.
 
     Conerly et al. 2025 (Anthropic's January update, "Dictionary learning optimization techniques"), there over all
-    latents. theta_i is what a latent must exceed to fire. The gradient reaches the weights of dead latents alone.
+    latents. theta_i, a bar, is what a latent must exceed to fire.
     """
-    dead_ids = dead.nonzero().squeeze(1)
-    if dead_ids.numel() == 0:
-        return x.new_zeros(())
-    centred = (sae.normaliser.normalise(x) - sae.centre).detach()
-    pre_acts = centred @ sae.W_enc[:, dead_ids] + sae.b_enc[dead_ids]
-    missing = (sae.firing_thresholds(output)[dead_ids] - pre_acts).relu()
-    return torch.einsum("bl,l->b", missing, sae.W_dec[dead_ids].norm(dim=1)).mean() / sae.d_in
+    if len(dead) == 0:
+        return centred.new_zeros(())
+    missing = (bars - dead.pre_acts(centred)).relu()
+    return torch.einsum("bl,l->b", missing, dead.W_dec.norm(dim=1)).mean() / dead.sae.d_in

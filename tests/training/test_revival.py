@@ -6,12 +6,17 @@ from torch import Tensor
 from toy import VARIANTS, ToySource, small_config, toy_batch, working_sae
 
 from sae_toolkit import AbstractSAE, JumpReluSAE, LearningConfig, ReluSAE, RevivalConfig, TopKSAE, TrainConfig, train
+from sae_toolkit.saes.latent_rows import LatentRows
 from sae_toolkit.saes.rank_selection import SelectingConfig
-from sae_toolkit.training.revival import dead_pre_act_loss, revival_terms
+from sae_toolkit.training.revival import revival_terms
 
 DEAD = torch.tensor([1, 4, 5, 9, 14])
 MASK = torch.zeros(16, dtype=torch.bool).index_fill(0, DEAD, True)
 each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.__name__)
+
+
+def terms_of(dead: LatentRows, x: Tensor, revival: RevivalConfig) -> dict[str, Tensor]:
+    return revival_terms(dead, x, x, dead.sae(x), revival)
 
 
 @each_variant
@@ -19,8 +24,10 @@ each_variant = pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: 
 def test_live_latents_and_b_dec_get_exactly_no_gradient(variant: type[AbstractSAE], field: str) -> None:
     sae, x = working_sae(variant).train(), toy_batch(64)
     revival = RevivalConfig(**{"auxk_coefficient": 0.0, "dead_pre_act_coefficient": 0.0, field: 0.3})
-    (term,) = revival_terms(sae, x, sae(x), MASK, revival).values()
+    dead = LatentRows(sae, DEAD)
+    (term,) = terms_of(dead, x, revival).values()
     term.backward()
+    dead.add_gradients_()
     for name, parameter in sae.named_parameters():
         if parameter.grad is None:
             continue
@@ -37,7 +44,7 @@ def test_the_weighted_terms_are_coefficient_times_loss() -> None:
     sae, x = working_sae(TopKSAE).train(), toy_batch(20)
     with torch.no_grad():
         one, three = (
-            revival_terms(sae, x, sae(x), MASK, RevivalConfig(auxk_coefficient=c, dead_pre_act_coefficient=c))
+            terms_of(LatentRows(sae, DEAD), x, RevivalConfig(auxk_coefficient=c, dead_pre_act_coefficient=c))
             for c in (0.5, 1.5)
         )
     assert one.keys() == {"auxk", "dead_pre_acts"}
@@ -47,7 +54,7 @@ def test_the_weighted_terms_are_coefficient_times_loss() -> None:
 
 def test_what_is_switched_off_is_no_term() -> None:
     sae, x = working_sae(TopKSAE).train(), toy_batch(20)
-    assert revival_terms(sae, x, sae(x), MASK, RevivalConfig(auxk_coefficient=0.0)) == {}
+    assert terms_of(LatentRows(sae, DEAD), x, RevivalConfig(auxk_coefficient=0.0)) == {}
 
 
 @pytest.mark.parametrize("field", ["auxk_coefficient", "dead_pre_act_coefficient"])
@@ -76,12 +83,16 @@ def test_the_push_is_the_formula(variant: type[AbstractSAE]) -> None:
         for i in DEAD.tolist():
             pre = float(row @ sae.W_enc[:, i] + sae.b_enc[i])
             total += max(0.0, theta[i] - pre) * float(sae.W_dec[i].norm()) / 8
-    assert float(dead_pre_act_loss(sae, x, sae(x), MASK)) == pytest.approx(total / 20, rel=1e-5)
+    push = RevivalConfig(auxk_coefficient=0.0, dead_pre_act_coefficient=1.0)
+    (term,) = terms_of(LatentRows(sae, DEAD), x, push).values()
+    assert float(term) == pytest.approx(total / 20, rel=1e-5)
 
 
 def test_nothing_dead_is_nothing_lost() -> None:
     sae, x = working_sae(TopKSAE).train(), toy_batch(4)
-    assert float(dead_pre_act_loss(sae, x, sae(x), torch.zeros(16, dtype=torch.bool))) == 0
+    nobody = LatentRows(sae, torch.zeros(0, dtype=torch.int64))
+    terms = terms_of(nobody, x, RevivalConfig(dead_pre_act_coefficient=1.0))
+    assert [float(term) for term in terms.values()] == [0, 0]
 
 
 WAYS = {

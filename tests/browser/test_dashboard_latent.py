@@ -32,7 +32,7 @@ def test_everything_of_a_latent_is_there(visit: Any, small: Path) -> None:
     ]
     assert page.locator(".panel h4").all_text_contents() == ["Strongest", "Activations in 50-75 % of those that fire"]
     assert page.locator(".where").first.text_content() == "4.00, document 7, position 41"
-    assert "city 1.50" in page.locator(".examples li").first.text_content()
+    assert page.locator(".examples li").first.locator(".chip.own").text_content() == "city 1.50"
     assert page.locator(".facts").inner_text().split("\n")[1] == "1.25 %"
     assert page.get_by_text("city (number 5)").is_visible()
     assert page.locator("#latent-view").get_by_text("direct path only").is_visible()

@@ -199,6 +199,15 @@ def test_a_latent_that_never_fired_is_shown_as_such(tmp_path):
     assert found["peaks"] == [[]]
 
 
+def test_without_tokens_a_latent_shows_the_features_that_fire_most_often(tmp_path):
+    negated = hand_record().latents[1]
+    truths = ((("mud", 2.0), ("rain", 1.0)), (("rain", 0.5),), (("sun", 3.0), ("rain", 0.1)))
+    examples = tuple(replace(negated.examples[0], truth=truth) for truth in truths)
+    record = replace(hand_record(), latents=(replace(negated, examples=examples),))
+    found = data_in(page_of(record, tmp_path), "overview")
+    assert [found["texts"][i] for i in found["peaks"][0]] == ["rain", "mud", "sun"]
+
+
 def test_scores_that_some_latents_lack_are_empty_there(tmp_path):
     first, *others = hand_record().latents
     bare: LatentRecord = replace(first, scores={})

@@ -89,14 +89,14 @@ def describe(saved: "SavedSAE", options: argparse.Namespace, rest: Sequence[str]
         source = site_of(origin.source(Path(temporary)), saved.site)
         say_on_stderr(f"{saved.name}: describing {len(latents):,} latents on {options.tokens:,} samples")
         describe_latents: Callable[..., DictionaryRecord] = vars(analysis)["describe_latents"]
-        place = "" if saved.site is None else f" at {saved.site}"
+        where = saved.site or origin.recipe.name
         return describe_latents(
             sae,
             source,
             n_tokens=options.tokens,
             latents=latents,
             seed=configs.seed_of(origin.config),
-            title=f"{saved.name} ({type(sae).__name__}) of {origin.recipe.name}{place}",
+            title=f"{saved.name} ({type(sae).__name__}) on {where}",
         )
 
 

@@ -50,7 +50,7 @@ def test_the_page_lies_beside_the_sae(saved: Path, asked: dict[str, Any], capsys
     assert "TopK &lt;of&gt; a toy" in page.read_text(encoding="utf-8")
     assert sorted(path.name for path in saved.iterdir()) == ["sae.json", "weights.safetensors"]
     assert (asked["n_tokens"], asked["latents"], asked["seed"]) == (100_000, list(range(16)), 3)
-    assert asked["title"] == "mine (TopKSAE) of toy_superposition"
+    assert asked["title"] == "mine (TopKSAE) on toy_superposition"
     recipe = load_recipe("toy_superposition")
     config = recipe.asked_config(["--world", "B"], smoke=True, seed=3)
     wanted = recipe.module.make_source(config, RunFolder(saved.parent / "run"))

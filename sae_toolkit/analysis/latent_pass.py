@@ -123,6 +123,7 @@ class LatentPass:
         if self.neuron_hook is not None:
             notes[NEURONS] = f"Pearson's r with the neurons at {self.neuron_hook} over all samples."
         if self.labels.labellings:
+            n = self.labels.kept.n_samples
             notes["scores"] = f"Scores by labels are taken over the first {n:,} samples; docs/metrics.md defines them."
         return notes
 

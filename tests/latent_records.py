@@ -1,6 +1,7 @@
 """Records of latents for the tests of pages and exports: one worked out by hand, one as large as real ones."""
 
 import random
+from dataclasses import replace
 from math import nan
 
 from sae_toolkit.analysis import (
@@ -17,6 +18,8 @@ WORDS = (
     "the", " of", " Paris", " and", "\n", " river", " 12", ".", " is", " called", " ⟨s⟩", " café", "　", " I", "'m",
     " not", " going", " to", " walk", " there", "\t", " because", " it", " rains", ",", " said", " Anna", "ing", "  ",
 )  # fmt: skip
+HOSTILE = "</script><img src=x onerror=alert(1)><!--\"'&\u2028"
+"""What no text of a record may turn into anything else than text."""
 LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
 
 
@@ -104,6 +107,28 @@ def dead() -> LatentRecord:
         histogram=None,
         examples=(),
         scores={"purity_token": LatentScore(value=nan), "entropy": LatentScore(value=nan)},
+    )
+
+
+def hostile_record() -> DictionaryRecord:
+    """One latent whose every text is `HOSTILE`."""
+    known = capitals()
+    assert known.feature is not None
+    latent = replace(
+        known,
+        examples=(replace(known.examples[0], tokens=(HOSTILE,) * 4, truth=((HOSTILE, 1.0),)),),
+        related={HOSTILE: (Neighbour(index=0, label=HOSTILE, value=1.0),)},
+        scores={HOSTILE: known.scores["entropy"]},
+        feature=replace(known.feature, name=HOSTILE),
+    )
+    return DictionaryRecord(
+        title=HOSTILE,
+        d_sae=1,
+        n_samples=1,
+        excluded={HOSTILE: 1},
+        latents=(latent,),
+        notes={HOSTILE: HOSTILE},
+        provenance={HOSTILE: HOSTILE},
     )
 
 

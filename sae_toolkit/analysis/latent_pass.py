@@ -132,6 +132,7 @@ class LatentPass:
         if has_direct_logit_effects(self.source):
             notes[PROMOTED] = APPROXIMATION
         if self.labels.labellings:
+            n = self.labels.kept.n_samples
             notes["scores"] = f"Scores by labels are taken over the first {n:,} samples; docs/metrics.md defines them."
         return notes
 

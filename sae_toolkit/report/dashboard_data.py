@@ -7,6 +7,7 @@ and refers to it by number. Activations, scores and cosines keep three digits; w
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
@@ -80,14 +81,11 @@ def score_columns(latents: Sequence[LatentRecord]) -> dict[str, dict[str, list[N
 
 
 def peak_tokens(latent: LatentRecord) -> list[str]:
-    """What it fires on most strongly; on a source without tokens, the strongest true feature of each such sample."""
+    """What it fires on most strongly; on a source without tokens, the true features that fire then most often."""
     strongest = sorted(latent.examples, key=lambda example: -abs(example.activations[example.peak]))
-    peaks = [
-        example.tokens[example.peak] if example.tokens else example.truth[0][0]
-        for example in strongest
-        if example.tokens or example.truth
-    ]
-    return list(dict.fromkeys(peaks))[:N_PEAKS]
+    tokens = dict.fromkeys(example.tokens[example.peak] for example in strongest if example.tokens)
+    features = Counter(name for example in strongest if not example.tokens for name, _ in example.truth)
+    return [*tokens, *(name for name, _ in features.most_common())][:N_PEAKS]
 
 
 def words(latent: LatentRecord) -> list[str]:

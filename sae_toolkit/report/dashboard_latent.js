@@ -8,7 +8,7 @@ function latentView(data, row, details, texts, linkTo) {
   const side = [histogramBox(details.histogram, data.nSamples), featureBox(data, row), scoresBox(data, row), ...relatedBoxes(data, details, texts, linkTo)];
   return [
     statistics(data, row),
-    el("div", { className: "columns" }, examplesBox(details.examples, texts), el("div", { className: "side" }, ...side.filter(Boolean))),
+    el("div", { className: "columns" }, examplesBox(details.examples, texts, data.features[row]?.[1]), el("div", { className: "side" }, ...side.filter(Boolean))),
   ];
 }
 
@@ -25,18 +25,19 @@ function statistics(data, row) {
   return el("dl", { className: "facts" }, ...facts.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
 }
 
-function examplesBox(examples, texts) {
+// `own` is the name of the true feature that the latent is matched to, if there is one.
+function examplesBox(examples, texts, own) {
   if (!examples.length) return box("Examples", el("p", {}, "It never fired on these samples."));
   const scale = Math.max(...examples.flatMap((example) => example[2].map((value) => Math.abs(value ?? 0)))) || 1;
   const bands = [...new Set(examples.map((example) => example[0]))];
   const groups = bands.flatMap((band) => [
     el("h4", {}, texts[band] === "top" ? "Strongest" : `Activations in ${texts[band]} of those that fire`),
-    el("ol", { className: "examples" }, ...examples.filter((example) => example[0] === band).map((example) => exampleItem(example, texts, scale))),
+    el("ol", { className: "examples" }, ...examples.filter((example) => example[0] === band).map((example) => exampleItem(example, texts, scale, own))),
   ]);
   return box("Examples", ...groups);
 }
 
-function exampleItem([, tokens, activations, peak, documentNumber, position, truth], texts, scale) {
+function exampleItem([, tokens, activations, peak, documentNumber, position, truth], texts, scale, own) {
   const text = tokens.flatMap((id, i) => tokenNodes(texts[id], activations[i], scale, i === peak).slice(i ? 0 : -1));
   const facts = [`${readable(activations[peak])}`];
   if (documentNumber !== null) facts.push(`document ${documentNumber}`);
@@ -44,7 +45,7 @@ function exampleItem([, tokens, activations, peak, documentNumber, position, tru
   const parts = text.length ? [el("p", { className: "tokens", dir: "auto" }, ...text)] : [];
   parts.push(el("p", { className: "where" }, facts.join(", ")));
   if (truth.length) {
-    const features = truth.map(([name, coefficient]) => el("span", { className: "chip" }, `${texts[name]} `, el("small", {}, readable(coefficient))));
+    const features = truth.map(([name, coefficient]) => el("span", { className: texts[name] === own ? "chip own" : "chip" }, `${texts[name]} `, el("small", {}, readable(coefficient))));
     parts.push(el("p", { className: "chips" }, el("span", { className: "where" }, "true features:"), ...features));
   }
   return el("li", {}, ...parts);

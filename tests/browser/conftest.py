@@ -10,6 +10,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from chromium import chromium
+from latent_records import hand_record, large_record
+
+from sae_toolkit.analysis import DictionaryRecord
+from sae_toolkit.report import write_dashboard, write_dashboard_folder
 
 PROBES = (Path(__file__).parent / "page_probes.js").read_text(encoding="utf-8")
 
@@ -72,3 +76,28 @@ def visit(browser: Any) -> Iterator[Callable[..., Visitor]]:
         assert visitor.errors == []
         assert visitor.requests, "no request was seen, so none was checked"
         assert visitor.strangers() == []
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("pages")
+
+
+@pytest.fixture(scope="session")
+def small(folder: Path) -> Path:
+    return write_dashboard(hand_record(), folder / "small.html")
+
+
+@pytest.fixture(scope="session")
+def record() -> DictionaryRecord:
+    return large_record(230, n_examples=5, n_tokens=16)
+
+
+@pytest.fixture(scope="session")
+def large(folder: Path, record: DictionaryRecord) -> Path:
+    return write_dashboard(record, folder / "large.html")
+
+
+@pytest.fixture(scope="session")
+def in_files(folder: Path, record: DictionaryRecord) -> Path:
+    return write_dashboard_folder(record, folder / "in_files", latents_per_file=50)

@@ -7,15 +7,13 @@ from math import isnan, nan
 from pathlib import Path
 
 import pytest
-from latent_records import capitals, hand_record, large_record
+from latent_records import HOSTILE, hand_record, hostile_record, large_record
 from page_checks import contrast, outline
 
-from sae_toolkit.analysis import DictionaryRecord, Example, LatentRecord, Neighbour
+from sae_toolkit.analysis import DictionaryRecord, Example, LatentRecord
 from sae_toolkit.report import write_dashboard, write_dashboard_folder
 from sae_toolkit.report.dashboard_data import rounded, script_json
 from sae_toolkit.report.style import DARK, LIGHT
-
-HOSTILE = "</script><img src=x onerror=alert(1)><!--\"'&\u2028"
 
 
 def page_of(record: DictionaryRecord, tmp_path: Path) -> str:
@@ -94,20 +92,6 @@ def test_the_details_give_every_example_back(tmp_path):
 def test_numbers_keep_three_digits(value, shown):
     assert rounded(value) == shown
     assert isinstance(rounded(2.0), int)
-
-
-def hostile_record() -> DictionaryRecord:
-    latent = replace(
-        capitals(),
-        examples=(replace(capitals().examples[0], tokens=(HOSTILE,) * 4, truth=((HOSTILE, 1.0),)),),
-        related={HOSTILE: (Neighbour(index=0, label=HOSTILE, value=1.0),)},
-        scores={HOSTILE: capitals().scores["entropy"]},
-        feature=replace(capitals().feature, name=HOSTILE),
-    )
-    return DictionaryRecord(
-        title=HOSTILE, d_sae=1, n_samples=1, excluded={HOSTILE: 1}, latents=(latent,), notes={HOSTILE: HOSTILE},
-        provenance={HOSTILE: HOSTILE},
-    )  # fmt: skip
 
 
 def test_hostile_texts_stay_texts(tmp_path):
@@ -213,6 +197,15 @@ def test_a_latent_that_never_fired_is_shown_as_such(tmp_path):
     assert found["density"] == [0]
     assert found["mean"] == [None]
     assert found["peaks"] == [[]]
+
+
+def test_without_tokens_a_latent_shows_the_features_that_fire_most_often(tmp_path):
+    negated = hand_record().latents[1]
+    truths = ((("mud", 2.0), ("rain", 1.0)), (("rain", 0.5),), (("sun", 3.0), ("rain", 0.1)))
+    examples = tuple(replace(negated.examples[0], truth=truth) for truth in truths)
+    record = replace(hand_record(), latents=(replace(negated, examples=examples),))
+    found = data_in(page_of(record, tmp_path), "overview")
+    assert [found["texts"][i] for i in found["peaks"][0]] == ["rain", "mud", "sun"]
 
 
 def test_scores_that_some_latents_lack_are_empty_there(tmp_path):

@@ -32,7 +32,7 @@ class Config:
         hooks=("blocks.0.hook_resid_post", "blocks.1.hook_resid_post")
     )
     """Where SAEs read it and steer it."""
-    k: int = 4
+    k: int = 3
     """Active latents of each SAE."""
     d_sae: int = 256
     """Latents of each SAE."""
@@ -44,15 +44,17 @@ class Config:
     """Held-out tokens on which the model runs with each SAE spliced in."""
     n_swaps: int = 500
     """Exchanges at each place."""
+    strength: float = 2.0
+    """What a latent is set to, in multiples of its mean activation."""
 
 
 SMOKE = Config(
     documents=KnownLatentsSource.Config(n_documents=2_400, families=("value",)),
     activations=TransformerSource.Config(hooks=("blocks.1.hook_resid_post",)),
-    train=TrainConfig(n_samples=300_000, batch_size=512, learning=LEARNING),
+    train=TrainConfig(n_samples=400_000, batch_size=256, learning=LEARNING),
     eval_samples=20_000,
     loss_tokens=1_000,
-    n_swaps=100,
+    n_swaps=200,
 )
 HEADLINES = (
     Headline(
@@ -85,7 +87,7 @@ def make_saes(config: Config, source: KnownLatentsSource) -> dict[str, AbstractS
 def scores_at(config: Config, source: KnownLatentsSource, hook: str, sae: AbstractSAE) -> dict[str, Score]:
     """What it is worth and how well it steers, at its own hook; random latents are the floor."""
     here, seed = site_of(source, hook), config.train.seed
-    steering = {"n_swaps": config.n_swaps, "seed": seed}
+    steering = {"n_swaps": config.n_swaps, "strength": config.strength, "seed": seed}
     found = evaluate(
         sae,
         here,

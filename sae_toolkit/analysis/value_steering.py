@@ -37,23 +37,25 @@ class ValueSteering(Metric):
     """Exchanges of values at tokens of the known language where one must be said next ("bell" -> "polished").
 
     The latent of a value is its best detector on the first half of the first 50,000 samples (`match_by_firing`). At a
-    token of the other half where a holds, a's latent is removed and b's clamped to its mean activation over the samples
-    of b; nothing else is touched, and b is another value of the same thing, at random.
+    token of the other half where a holds, a's latent is removed and b's clamped to `strength` times its mean activation
+    over the samples of b; nothing else is touched, and b is another value of the same thing, at random.
 
     `steering_flips`: share of exchanges after which b's word has the highest logit. `steering_flips_random`: the same
-    with a random latent, at its own mean activation, in place of b's: the floor. `steering_forgets`: share after which
+    with a random latent, at as many times its own mean activation, in place of b's: the floor. `steering_forgets`: share after which
     a's word is no longer the most likely when a's latent is removed and nothing put in its place. An exchange between
     values of which one has no latent counts as failed. Built by hand: every exchange runs the model.
     """
 
-    def __init__(self, source: KnownLatentsSource, hook: str, *, n_swaps: int = 500, seed: int = 0) -> None:
+    def __init__(
+        self, source: KnownLatentsSource, hook: str, *, n_swaps: int = 500, strength: float = 2.0, seed: int = 0
+    ) -> None:
         if "value" not in source.features.columns:
             raise ValueError(
                 f"ValueSteering: the source asks about {', '.join(source.config.families)}. Add 'value' to them."
             )
         if n_swaps < 1:
             raise ValueError(f"ValueSteering: n_swaps={n_swaps} asked, but at least 1 exchange is needed.")
-        self.source, self.hook, self.n_swaps, self.seed = source, hook, n_swaps, seed
+        self.source, self.hook, self.n_swaps, self.strength, self.seed = source, hook, n_swaps, strength, seed
         self.kept = KeptSamples(STEERED_SAMPLES)
         self.places: list[Tensor] = []
 
@@ -76,8 +78,8 @@ class ValueSteering(Metric):
             if min(a, b) < 0 or not others:
                 continue
             other = others[int(torch.randint(len(others), (), generator=generator))]
-            wanted = Clamp(b, typical_activation(latents[b], values[swap.wanted]))
-            control = Clamp(other, typical_activation(latents[other], latents[other]))
+            wanted = Clamp(b, self.strength * typical_activation(latents[b], values[swap.wanted]))
+            control = Clamp(other, self.strength * typical_activation(latents[other], latents[other]))
             outcomes[row, 0] = self.predicted(sae, swap, [Remove(a), wanted]) == swap.wanted
             outcomes[row, 1] = self.predicted(sae, swap, [Remove(a), control]) == swap.wanted
             outcomes[row, 2] = self.predicted(sae, swap, [Remove(a)]) != swap.held

@@ -1,0 +1,137 @@
+"""Circuits between SAE latents name the true ones: which verb promises which value, and who looks for whom.
+
+Elhage et al. 2021 with latents in place of tokens, on a one-layer attention-only model of the known language. One SAE
+reads the residual stream before the layer, one behind it. Latents that stand for a verb, a thing and a value are chosen
+by firing; then only weights are read: a verb's latent through OV must raise the value's word, and the value's latent
+behind the layer; a thing's latent through QK must score the latents of its own verbs above those of others. The
+controls are an untrained model with SAEs of its own, and random directions in place of the SAEs.
+
+    sae-toolkit run latent_circuits --output runs/latent_circuits
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+
+from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TrainConfig, train
+from sae_toolkit.activations import (
+    SMALL_ATTENTION,
+    AttentionOnlySource,
+    AttentionTrainConfig,
+    SiteSource,
+    train_attention_only,
+)
+from sae_toolkit.activations.attention_training import held_out_documents
+from sae_toolkit.analysis import TrigramDetectors, detectors, latent_circuit_scores, latent_table
+from sae_toolkit.ground_truth import Language, LanguageCircuit, read_documents
+from sae_toolkit.metrics import evaluate
+from sae_toolkit.metrics.controls import FixedDictionary, random_directions
+from sae_toolkit.report import (
+    Expectation,
+    Headline,
+    NamedScore,
+    Report,
+    build_experiment_report,
+    heat_map_panel,
+    scores_of,
+)
+from sae_toolkit.run_folder import RunFolder
+from sae_toolkit.saes.base import AbstractDictionary
+from sae_toolkit.saes.coders import LinearTopK
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """A model, what it reads, and an SAE on either side of its layer."""
+
+    model: AttentionTrainConfig = AttentionTrainConfig()
+    """The attention-only model and its language."""
+    documents: AttentionOnlySource.Config = AttentionOnlySource.Config()
+    """What SAEs are trained on."""
+    k: tuple[int, int] = (1, 4)
+    """Active latents before and behind the layer."""
+    d_sae: int = 256
+    """Latents of each SAE."""
+    train: TrainConfig = TrainConfig(n_samples=600_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
+    """Budget, learning and the seed of SAEs and controls."""
+    eval_samples: int = 20_000
+    """Held-out tokens behind the scores of SAEs."""
+
+
+SMOKE = Config(
+    model=SMALL_ATTENTION,
+    documents=AttentionOnlySource.Config(n_documents=512),
+    d_sae=96,
+    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
+    eval_samples=2_000,
+)
+HEADLINES = (
+    Headline(name="ov_top1", label="OV", question="What share of verbs' latents raise their own value the most?"),
+    Headline(name="qk_auroc", label="QK", question="Do things' latents look for the latents of their own verbs?"),
+)
+
+
+def make_source(config: Config, run: RunFolder) -> AttentionOnlySource:
+    """The trained model, reading its language."""
+    trained = train_attention_only(config.model)
+    return AttentionOnlySource(trained.model, Language(config.model.language), config.documents)
+
+
+def make_saes(config: Config, source: AttentionOnlySource) -> dict[str, AbstractSAE]:
+    """One SAE before the layer, one behind it."""
+    return {
+        site: BatchTopKSAE(BatchTopKSAE.Config(d_in=d, d_sae=config.d_sae, k=k), seed=config.train.seed)
+        for (site, d), k in zip(source.sites.items(), config.k, strict=True)
+    }
+
+
+def measure(
+    name: str, config: Config, source: AttentionOnlySource, saes: Mapping[str, AbstractDictionary]
+) -> tuple[list[NamedScore], torch.Tensor]:
+    """Reads the circuit between the latents of two dictionaries: its scores, and virtual weights from verb to value."""
+    circuit, weights = LanguageCircuit.of(source.language), source.model.weights()
+    tokens, (before, behind) = held_out_documents(config.model), saes.values()
+    x, y = source.read(tokens)[:, 1:].flatten(0, 1).split(weights.d_model, dim=1)
+    words, said = tokens[:, 1:].flatten(), read_documents(source.language, tokens).value[:, 1:].flatten()
+    of_words = (detectors(before, x, words, wanted) for wanted in (circuit.events, circuit.things))
+    found = TrigramDetectors(*of_words, detectors(behind, y, said, torch.arange(len(circuit.values))))
+    truth = {"outputs": circuit.values, "candidates": circuit.candidates, "attends": circuit.same_class()}
+    scores = latent_circuit_scores(weights, 0, before, behind, found, **truth)
+    rows = [row for part, values in scores.items() for row in scores_of(f"{name}, {part}", values)]
+    return rows, latent_table(weights, 0, before, behind, found)
+
+
+def main(config: Config, run: RunFolder) -> Report:
+    """The untrained model, the trained one, and random directions in it."""
+    scores, tables = [], {}
+    blank = replace(config, model=replace(config.model, n_steps=0))
+    for name, asked, kept in (("untrained model", blank, {}), ("SAEs", config, run.training())):
+        source = make_source(asked, run)
+        saes = make_saes(asked, source)
+        train(saes, source, config.train, sites={site: site for site in saes}, **kept)
+        rows, tables[name] = measure(name, asked, source, saes)
+        scores += rows
+    floors = {
+        site: FixedDictionary(random_directions(sae.d_sae, sae.d_in, seed=i), coder=LinearTopK(max(config.k)))
+        for i, (site, sae) in enumerate(saes.items())
+    }
+    scores += measure("random directions", config, source, floors)[0]
+    for site, sae in saes.items():
+        found = evaluate(sae, SiteSource(source, site), n_samples=config.eval_samples, seed=config.train.seed)
+        scores += scores_of(site, found["sae"])
+    caption = "Virtual weights through all heads; the diagonal is true."
+    figures = [heat_map_panel("Verb to value", caption, tables, row_label="verb", column_label="value")]
+    more = {"description": source.describe(), "headlines": HEADLINES, "saes": saes}
+    return build_experiment_report(config, run, scores, figures, **more)
+
+
+EXPECTED = (
+    Expectation(score="ov_top1", sae="SAEs, all heads", at_least=0.8),
+    Expectation(score="qk_auroc", sae="SAEs, best head", at_least=0.9),
+    Expectation(score="ov_top1", sae="untrained model, all heads", at_most=0.05),
+    Expectation(score="qk_auroc", sae="untrained model, best head", at_least=0.45, at_most=0.55),
+    Expectation(score="ov_top1", sae="random directions, all heads", at_most=0.05),
+    Expectation(score="qk_auroc", sae="random directions, best head", at_least=0.45, at_most=0.55),
+)
+SMOKE_EXPECTED = (Expectation(score="ov_top1", sae="SAEs, all heads", at_least=0.3),)

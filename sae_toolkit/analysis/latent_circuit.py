@@ -1,0 +1,77 @@
+"""A circuit between latents of two dictionaries, before and behind a layer of attention, against the true one."""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_toolkit.activations.circuit_weights import CircuitWeights
+from sae_toolkit.analysis.circuit_recovery import KnownCircuit, circuit_scores, places_in, written_top1
+from sae_toolkit.analysis.detectors import rows_or_zero
+from sae_toolkit.analysis.virtual_weights import virtual_weights_through
+from sae_toolkit.metrics.bootstrap import mean_score
+from sae_toolkit.metrics.encoder_interference import reading_directions
+from sae_toolkit.metrics.firing_matching import FiringMatching
+from sae_toolkit.metrics.score import Score
+from sae_toolkit.saes.base import AbstractDictionary
+
+
+class TrigramDetectors(NamedTuple):
+    """The latents that stand for the words of known skip-trigrams, chosen by firing."""
+
+    sources: FiringMatching
+    """Before the layer, one per source."""
+    destinations: FiringMatching
+    """Before the layer, one per destination."""
+    outputs: FiringMatching
+    """Behind the layer, one per source: what it promises comes next."""
+
+
+def latent_circuit_scores(
+    weights: CircuitWeights,
+    layer: int,
+    before: AbstractDictionary,
+    behind: AbstractDictionary,
+    found: TrigramDetectors,
+    *,
+    outputs: Int[Tensor, " n_sources"],
+    candidates: Int[Tensor, " n_targets"],
+    attends: Bool[Tensor, "n_destinations n_sources"],
+) -> dict[str, dict[str, Score]]:
+    """`circuit_scores` with decoder rows for embeddings, to the logits and, "to latents", to reading directions.
+
+    `outputs`: the token that each source promises, among all `candidates`. A source without a latent is missed, a
+    destination without one finds its sources by chance. "detectors": how well latents detect what they stand for.
+    """
+    writes = before.decoder_directions().detach()
+    has_latent = found.sources.latent >= 0
+    known = KnownCircuit(
+        sources=rows_or_zero(writes, found.sources.latent),
+        destinations=rows_or_zero(writes, found.destinations.latent),
+        targets=weights.W_U.detach()[:, candidates],
+        expected=torch.where(has_latent, places_in(candidates, outputs), -1),
+        attends=attends,
+    )
+    expected = torch.where(has_latent, found.outputs.latent, -1)
+    to_latents = replace(known, targets=reading_directions(behind).T.to(writes), expected=expected)
+    scores = circuit_scores(weights, layer, known)
+    scores["to latents"] = {"ov_top1": written_top1(weights, layer, range(weights.n_heads), to_latents)}
+    scores["detectors"] = {
+        f"f1_{kind}": mean_score(matching.f1, id=f"f1_{kind}/v1") for kind, matching in found._asdict().items()
+    }
+    return scores
+
+
+def latent_table(
+    weights: CircuitWeights,
+    layer: int,
+    before: AbstractDictionary,
+    behind: AbstractDictionary,
+    found: TrigramDetectors,
+) -> Float[Tensor, "n_sources n_sources"]:
+    """Virtual weights through all heads from the latent of each source to that of each output; 0 without a latent."""
+    table = virtual_weights_through(before, weights, layer, range(weights.n_heads), behind)
+    rows = rows_or_zero(table.left, found.sources.latent)
+    return rows @ rows_or_zero(table.right.T, found.outputs.latent).T

@@ -23,7 +23,7 @@ from sae_toolkit.activations import (
     train_attention_only,
 )
 from sae_toolkit.activations.attention_training import held_out_documents
-from sae_toolkit.analysis import TrigramDetectors, detectors, latent_circuit_scores, latent_table
+from sae_toolkit.analysis import TrigramDetectors, detectors, latent_circuit_scores, latent_table, mean_when_active
 from sae_toolkit.ground_truth import Language, LanguageCircuit, read_documents
 from sae_toolkit.metrics import evaluate
 from sae_toolkit.metrics.controls import FixedDictionary, random_directions
@@ -53,7 +53,7 @@ class Config:
     """Active latents before and behind the layer."""
     d_sae: int = 256
     """Latents of each SAE."""
-    train: TrainConfig = TrainConfig(n_samples=600_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
+    train: TrainConfig = TrainConfig(n_samples=400_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
     """Budget, learning and the seed of SAEs and controls."""
     eval_samples: int = 20_000
     """Held-out tokens behind the scores of SAEs."""
@@ -95,7 +95,8 @@ def measure(
     x, y = source.read(tokens)[:, 1:].flatten(0, 1).split(weights.d_model, dim=1)
     words, said = tokens[:, 1:].flatten(), read_documents(source.language, tokens).value[:, 1:].flatten()
     of_words = (detectors(before, x, words, wanted) for wanted in (circuit.events, circuit.things))
-    found = TrigramDetectors(*of_words, detectors(behind, y, said, torch.arange(len(circuit.values))))
+    of_values = detectors(behind, y, said, torch.arange(len(circuit.values)))
+    found = TrigramDetectors(*of_words, of_values, mean_when_active(before, x))
     truth = {"outputs": circuit.values, "candidates": circuit.candidates, "attends": circuit.same_class()}
     scores = latent_circuit_scores(weights, 0, before, behind, found, **truth)
     rows = [row for part, values in scores.items() for row in scores_of(f"{name}, {part}", values)]

@@ -13,6 +13,7 @@ from sae_toolkit.analysis.copying_score import copying_scores as copying_scores
 from sae_toolkit.analysis.copying_score import positivity as positivity
 from sae_toolkit.analysis.copying_score import random_copying_scores as random_copying_scores
 from sae_toolkit.analysis.detectors import detectors as detectors
+from sae_toolkit.analysis.detectors import mean_when_active as mean_when_active
 from sae_toolkit.analysis.detectors import rows_or_zero as rows_or_zero
 from sae_toolkit.analysis.edge_ablation import Ablation as Ablation
 from sae_toolkit.analysis.edge_ablation import EdgeWeights as EdgeWeights

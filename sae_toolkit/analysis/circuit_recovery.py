@@ -85,6 +85,7 @@ def circuit_scores(weights: CircuitWeights, layer: int, known: KnownCircuit) -> 
     `ov_top1`: share of sources that raise their own target the most of all targets. `qk_top1`: share of destinations
     whose highest score is for one of their sources. `qk_auroc`: mean over destinations of P(own source > other source).
     "best head" repeats the head of highest `qk_auroc`; "all heads" adds up what all heads write, and their scores.
+    Heads that never look at a source write noise for it, which that sum counts and "trigrams" does not.
     """
     heads, found = range(weights.n_heads), {}
     circuits = (qk_circuit(weights, layer, head).between(known.destinations, known.sources.T) for head in heads)
@@ -93,7 +94,27 @@ def circuit_scores(weights: CircuitWeights, layer: int, known: KnownCircuit) -> 
         found[f"head {head}"] = parts_of(weights, layer, (head,), known, scored[head])
     found["best head"] = max(found.values(), key=lambda scores: scores["qk_auroc"].value)
     found["all heads"] = parts_of(weights, layer, heads, known, torch.stack(scored).sum(0))
+    found["trigrams"] = {"skip_trigram_top1": skip_trigram_top1(weights, layer, known, scored)}
     return found
+
+
+def skip_trigram_top1(
+    weights: CircuitWeights,
+    layer: int,
+    known: KnownCircuit,
+    scored: Sequence[Float[Tensor, "n_destinations n_sources"]],
+) -> Score:
+    """Share of (destination, source) pairs whose skip-trigram sum_h f1_h f2_h raises the source's own target the most.
+
+    f1_h: the attention of head h, a softmax over the known sources; f2_h: what it writes for the source.
+    """
+    destinations, sources = known.attends.nonzero(as_tuple=True)
+    total = torch.zeros(len(sources), known.targets.shape[1]).to(known.targets)
+    for head, scores in enumerate(scored):
+        written = ov_circuit(weights, layer, (head,)).between(known.sources[sources], known.targets).dense()
+        total += scores.softmax(1)[destinations, sources, None] * written
+    hit = total.argmax(1) == known.expected[sources]
+    return mean_score(hit.double(), id="skip_trigram_top1/v1")
 
 
 def parts_of(

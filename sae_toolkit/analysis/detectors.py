@@ -27,6 +27,18 @@ def detectors(
     return match_by_firing(features, kept.columns(), len(labels))
 
 
+@torch.no_grad()
+def mean_when_active(sae: AbstractDictionary, activations: Float[Tensor, "n_samples d_in"]) -> Float[Tensor, " d_sae"]:
+    """How strongly each latent fires where it does; 0 for one that never fires."""
+    sums, counts = torch.zeros(2, sae.d_sae, dtype=torch.float64)
+    for part in torch.split(activations, ROWS_AT_ONCE):
+        rows = sae.forward(part).sparse_latents()
+        sums.index_add_(0, rows.indices, rows.values.double())
+        counts += rows.column_counts()
+    means: Tensor = (sums / counts.clamp(min=1)).float()
+    return means
+
+
 def where(holds: Tensor) -> Column:
     """1 on the samples where something holds."""
     samples = holds.nonzero()[:, 0].numpy().astype(np.int32)

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_toolkit.activations.circuit_weights import CircuitWeights
-from sae_toolkit.analysis.circuit_recovery import KnownCircuit, circuit_scores, places_in, written_top1
+from sae_toolkit.analysis.circuit_recovery import KnownCircuit, circuit_scores, places_in
 from sae_toolkit.analysis.detectors import rows_or_zero
 from sae_toolkit.analysis.virtual_weights import virtual_weights_through
 from sae_toolkit.metrics.bootstrap import mean_score
@@ -27,6 +27,8 @@ class TrigramDetectors(NamedTuple):
     """Before the layer, one per destination."""
     outputs: FiringMatching
     """Behind the layer, one per source: what it promises comes next."""
+    strengths: Float[Tensor, " d_sae"]
+    """How strongly each latent before the layer fires where it does (`mean_when_active`)."""
 
 
 def latent_circuit_scores(
@@ -40,12 +42,12 @@ def latent_circuit_scores(
     candidates: Int[Tensor, " n_targets"],
     attends: Bool[Tensor, "n_destinations n_sources"],
 ) -> dict[str, dict[str, Score]]:
-    """`circuit_scores` with decoder rows for embeddings, to the logits and, "to latents", to reading directions.
+    """`circuit_scores` with decoder rows, as strong as they fire, for embeddings; to the logits and, "to latents", on.
 
     `outputs`: the token that each source promises, among all `candidates`. A source without a latent is missed, a
     destination without one finds its sources by chance. "detectors": how well latents detect what they stand for.
     """
-    writes = before.decoder_directions().detach()
+    writes = before.decoder_directions().detach() * found.strengths[:, None]
     has_latent = found.sources.latent >= 0
     known = KnownCircuit(
         sources=rows_or_zero(writes, found.sources.latent),
@@ -57,10 +59,10 @@ def latent_circuit_scores(
     expected = torch.where(has_latent, found.outputs.latent, -1)
     to_latents = replace(known, targets=reading_directions(behind).T.to(writes), expected=expected)
     scores = circuit_scores(weights, layer, known)
-    scores["to latents"] = {"ov_top1": written_top1(weights, layer, range(weights.n_heads), to_latents)}
-    scores["detectors"] = {
-        f"f1_{kind}": mean_score(matching.f1, id=f"f1_{kind}/v1") for kind, matching in found._asdict().items()
-    }
+    on = circuit_scores(weights, layer, to_latents)
+    scores["to latents"] = {"ov_top1": on["all heads"]["ov_top1"], **on["trigrams"]}
+    matched = {"sources": found.sources, "destinations": found.destinations, "outputs": found.outputs}
+    scores["detectors"] = {f"f1_{kind}": mean_score(of.f1, id=f"f1_{kind}/v1") for kind, of in matched.items()}
     return scores
 
 

@@ -49,6 +49,7 @@ def test_a_planted_circuit_is_recovered_and_a_random_one_is_not():
     assert found["best head"] == found["head 0"]
     assert found["head 1"]["ov_top1"].value == 0.0
     assert found["all heads"]["ov_top1"].value == 1.0  # two heads say what one contradicts
+    assert found["trigrams"]["skip_trigram_top1"].value == 1.0
     blank = random_heads(n_layers=1, n_heads=2, d_model=16, d_head=4, d_vocab=12, seed=0)
     assert circuit_scores(blank, 0, known(blank))["all heads"]["ov_top1"].value <= 0.5
 
@@ -57,3 +58,20 @@ def test_outputs_must_be_candidates():
     assert places_in(torch.tensor([4, 9, 2]), torch.tensor([2, 4])).tolist() == [2, 0]
     with pytest.raises(ValueError, match=r"outputs \[5\] asked"):
         places_in(torch.tensor([4, 9]), torch.tensor([9, 5]))
+
+
+def test_heads_that_look_elsewhere_do_not_count_in_trigrams():
+    # The second head says 11 for every source, ten times as loudly, but only to the thing of the other source.
+    weights = planted_skip_trigrams([[(1, 5, 7), (2, 6, 8)], [(1, 6, 11), (2, 5, 11)]], n_tokens=12, strength=2.0)
+    weights.W_O[0, 1] *= 10
+    ids = {"sources": [1, 2], "destinations": [5, 6], "outputs": [7, 8]}
+    known = KnownCircuit.of_tokens(
+        weights,
+        **{name: torch.tensor(numbers) for name, numbers in ids.items()},
+        candidates=torch.arange(12),
+        attends=torch.eye(2).bool(),
+    )
+    found = circuit_scores(weights, 0, known)
+    assert found["all heads"]["ov_top1"].value == 0.0
+    assert found["head 0"]["ov_top1"].value == 1.0
+    assert found["trigrams"]["skip_trigram_top1"].value == 1.0

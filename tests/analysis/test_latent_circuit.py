@@ -20,7 +20,7 @@ def measured(sources):
     # Latents before are embeddings in reverse order, latents behind the directions of logits, shifted by one.
     before = FixedDictionary(WEIGHTS.W_E.flip(0), coder=LinearTopK(1))
     behind = FixedDictionary(WEIGHTS.W_U.T.roll(1, 0), coder=LinearTopK(1))
-    found = TrigramDetectors(standing_for(sources), standing_for([6, 5]), standing_for([8, 9, 10, 11]))
+    found = TrigramDetectors(standing_for(sources), standing_for([6, 5]), standing_for([8, 9, 10, 11]), torch.ones(12))
     truth = {"outputs": torch.tensor([7, 8, 9, 10]), "candidates": torch.arange(12), "attends": ATTENDS}
     return latent_circuit_scores(WEIGHTS, 0, before, behind, found, **truth), latent_table(
         WEIGHTS, 0, before, behind, found
@@ -30,7 +30,7 @@ def measured(sources):
 def test_latents_that_are_tokens_recover_the_planted_circuit():
     scores, table = measured([10, 9, 8, 7])
     assert [scores["head 0"][name].value for name in ("ov_top1", "qk_top1", "qk_auroc")] == [1.0, 1.0, 1.0]
-    assert scores["to latents"]["ov_top1"].value == 1.0
+    assert scores["to latents"]["ov_top1"].value == scores["to latents"]["skip_trigram_top1"].value == 1.0
     assert scores["detectors"]["f1_sources"].value == 1.0
     torch.testing.assert_close(table, 2.0 * torch.eye(4))
 

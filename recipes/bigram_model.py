@@ -66,7 +66,10 @@ def main(config: Config, run: RunFolder) -> Report:
     scores = scores_of("chain", {"entropy": chain.entropy}, n=config.n_tokens)
     scores += [row for d, values in found.items() for row in scores_of(f"d={d}", values, n=config.n_tokens)]
     kl = [values["kl"] for values in found.values()]
-    scores += scores_of("widths", {"smallest_rise_of_kl": min(after - before for before, after in pairwise(kl))})
+    lossy = [values["kl"] for d, values in found.items() if d < config.n_tokens]
+    scores += scores_of(
+        "narrower models", {"smallest_rise_of_kl": min(after - before for before, after in pairwise(lossy))}
+    )
     curve = Line(name="trained", x=list(found), y=kl)
     caption = "Exact KL divergence of the chain from the model, over the width of its residual stream."
     tables = {"the chain": chain.transitions, **{f"d={d}": x.softmax(-1) for d, x in logits.items()}}
@@ -80,9 +83,14 @@ def main(config: Config, run: RunFolder) -> Report:
 
 
 EXPECTED = (
-    Expectation(score="kl", sae="d=64", at_least=-1e-6, at_most=0.005),
-    Expectation(score="kl", sae="d=31", at_least=-1e-6, at_most=0.005),
-    Expectation(score="log_probability_correlation", sae="d=64", at_least=0.98),
-    Expectation(score="log_probability_correlation", sae="d=31", at_least=0.98),
+    *(Expectation(score="kl", sae=f"d={d}", at_least=-1e-6, at_most=0.005) for d in (64, 31)),
+    *(Expectation(score="log_probability_correlation", sae=f"d={d}", at_least=0.98) for d in (64, 31)),
+    Expectation(score="kl", sae="d=8", at_least=0.12, at_most=0.25),
+    Expectation(score="kl", sae="d=4", at_least=0.35, at_most=0.55),
+    Expectation(score="smallest_rise_of_kl", sae="narrower models", at_least=0.01),
 )
-SMOKE_EXPECTED = (Expectation(score="kl", sae="d=31", at_least=-1e-6, at_most=0.005),)
+SMOKE_EXPECTED = (
+    Expectation(score="kl", sae="d=31", at_least=-1e-6, at_most=0.005),
+    Expectation(score="log_probability_correlation", sae="d=31", at_least=0.98),
+    Expectation(score="smallest_rise_of_kl", sae="narrower models", at_least=0.05),
+)

@@ -1,4 +1,4 @@
-"""Heads that read what another head writes stand out: 1/4 against 1/8, thirty standard deviations above chance.
+"""Heads that read what another head writes stand out: 1/4 against 1/8, fifteen standard deviations above chance.
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits", two-layer transformers): Q-, K- and
 V-composition scores. Weights are planted, not trained: whether training makes heads compose is another question, and a
@@ -120,9 +120,23 @@ def main(config: Config, run: RunFolder) -> Report:
     return build_experiment_report(config, run, scores, figures, description=described, headlines=HEADLINES)
 
 
-EXPECTED = (
+SMOKE_EXPECTED = (
     Expectation(score="composition", sae="random, d=64", at_least=0.122, at_most=0.130),
-    Expectation(score="composition", sae="planted k", at_least=0.243, at_most=0.263),
-    Expectation(score="smallest_z", sae="planted k", at_least=8.0),
+    Expectation(score="composition", sae="random, d=256", at_least=0.0605, at_most=0.0645),
+    *(
+        expectation
+        for kind in ("q", "k", "v")
+        for expectation in (
+            Expectation(score="composition", sae=f"planted {kind}", at_least=0.243, at_most=0.263),
+            Expectation(score="smallest_z", sae=f"planted {kind}", at_least=8.0),
+        )
+    ),
+    Expectation(score="of W W^T", sae="copying", at_least=0.99999, at_most=1.00001),
+    Expectation(score="of -W W^T", sae="copying", at_least=-1.00001, at_most=-0.99999),
+    Expectation(score="copying_mean", sae="random heads", at_least=-0.03, at_most=0.03),
+    Expectation(score="copying_sd", sae="random heads", at_least=0.09, at_most=0.125),
+    Expectation(score="overlap_with_writer", sae="memory", at_least=0.9999, at_most=1.0001),
+    Expectation(score="overlap_with_stranger", sae="memory", at_least=0.15, at_most=0.35),
+    Expectation(score="cleared_dimensions", sae="memory", at_least=16.0, at_most=16.0),
 )
-SMOKE_EXPECTED = EXPECTED
+EXPECTED = (*SMOKE_EXPECTED, Expectation(score="composition", sae="random, d=768", at_least=0.0355, at_most=0.0375))

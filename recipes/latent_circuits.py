@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TrainConfig, train
+from sae_toolkit import AbstractSAE, LearningConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import (
     SMALL_ATTENTION,
     AttentionOnlySource,
@@ -23,7 +23,15 @@ from sae_toolkit.activations import (
     train_attention_only,
 )
 from sae_toolkit.activations.attention_training import held_out_documents
-from sae_toolkit.analysis import TrigramDetectors, detectors, latent_circuit_scores, latent_table, mean_when_active
+from sae_toolkit.analysis import (
+    TrigramDetectors,
+    detectors,
+    edge_scores,
+    edge_weights,
+    latent_circuit_scores,
+    latent_table,
+    mean_when_active,
+)
 from sae_toolkit.ground_truth import Language, LanguageCircuit, read_documents
 from sae_toolkit.metrics import evaluate
 from sae_toolkit.metrics.controls import FixedDictionary, random_directions
@@ -40,6 +48,8 @@ from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractDictionary
 from sae_toolkit.saes.coders import LinearTopK
 
+LEARNING = LearningConfig(learning_rate=1e-2, dead_after_samples=8_000, resample_every_samples=25_000)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -49,11 +59,11 @@ class Config:
     """The attention-only model and its language."""
     documents: AttentionOnlySource.Config = AttentionOnlySource.Config()
     """What SAEs are trained on."""
-    k: tuple[int, int] = (1, 4)
+    k: tuple[int, int] = (1, 2)
     """Active latents before and behind the layer."""
-    d_sae: int = 256
+    d_sae: int = 384
     """Latents of each SAE."""
-    train: TrainConfig = TrainConfig(n_samples=400_000, batch_size=512, learning=LearningConfig(learning_rate=3e-2))
+    train: TrainConfig = TrainConfig(n_samples=500_000, batch_size=512, learning=LEARNING)
     """Budget, learning and the seed of SAEs and controls."""
     eval_samples: int = 20_000
     """Held-out tokens behind the scores of SAEs."""
@@ -63,8 +73,7 @@ SMOKE = Config(
     model=SMALL_ATTENTION,
     documents=AttentionOnlySource.Config(n_documents=512),
     d_sae=96,
-    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
-    eval_samples=2_000,
+    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LEARNING),
 )
 HEADLINES = (
     Headline(name="ov_top1", label="OV", question="What share of verbs' latents raise their own value the most?"),
@@ -81,7 +90,7 @@ def make_source(config: Config, run: RunFolder) -> AttentionOnlySource:
 def make_saes(config: Config, source: AttentionOnlySource) -> dict[str, AbstractSAE]:
     """One SAE before the layer, one behind it."""
     return {
-        site: BatchTopKSAE(BatchTopKSAE.Config(d_in=d, d_sae=config.d_sae, k=k), seed=config.train.seed)
+        site: TopKSAE(TopKSAE.Config(d_in=d, d_sae=config.d_sae, k=k), seed=config.train.seed)
         for (site, d), k in zip(source.sites.items(), config.k, strict=True)
     }
 
@@ -99,13 +108,15 @@ def measure(
     found = TrigramDetectors(*of_words, of_values, mean_when_active(before, x))
     truth = {"outputs": circuit.values, "candidates": circuit.candidates, "attends": circuit.same_class()}
     scores = latent_circuit_scores(weights, 0, before, behind, found, **truth)
+    edges = edge_weights(weights, 0, before, behind, *source.read(tokens[:128]).split(weights.d_model, dim=2))
+    scores |= {f"{kind}, to latents": edge_scores(table, found) for kind, table in edges._asdict().items()}
     rows = [row for part, values in scores.items() for row in scores_of(f"{name}, {part}", values)]
     return rows, latent_table(weights, 0, before, behind, found)
 
 
 def main(config: Config, run: RunFolder) -> Report:
     """The untrained model, the trained one, and random directions in it."""
-    scores, tables = [], {}
+    scores, tables, floors = [], {}, {}
     blank = replace(config, model=replace(config.model, n_steps=0))
     for name, asked, kept in (("untrained model", blank, {}), ("SAEs", config, run.training())):
         source = make_source(asked, run)
@@ -113,16 +124,12 @@ def main(config: Config, run: RunFolder) -> Report:
         train(saes, source, config.train, sites={site: site for site in saes}, **kept)
         rows, tables[name] = measure(name, asked, source, saes)
         scores += rows
-    floors = {
-        site: FixedDictionary(random_directions(sae.d_sae, sae.d_in, seed=i), coder=LinearTopK(max(config.k)))
-        for i, (site, sae) in enumerate(saes.items())
-    }
-    scores += measure("random directions", config, source, floors)[0]
     for site, sae in saes.items():
-        found = evaluate(sae, SiteSource(source, site), n_samples=config.eval_samples, seed=config.train.seed)
-        scores += scores_of(site, found["sae"])
-    caption = "Virtual weights through all heads; the diagonal is true."
-    figures = [heat_map_panel("Verb to value", caption, tables, row_label="verb", column_label="value")]
+        scores += scores_of(site, evaluate(sae, SiteSource(source, site), n_samples=config.eval_samples)["sae"])
+        directions = random_directions(sae.d_sae, sae.d_in, seed=config.train.seed + len(floors))
+        floors[site] = FixedDictionary(directions, coder=LinearTopK(2))
+    scores += measure("random directions", config, source, floors)[0]
+    figures = [heat_map_panel("Edges", "The diagonal is true.", tables, row_label="verb", column_label="value")]
     more = {"description": source.describe(), "headlines": HEADLINES, "saes": saes}
     return build_experiment_report(config, run, scores, figures, **more)
 

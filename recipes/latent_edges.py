@@ -90,7 +90,8 @@ def main(config: Config, run: RunFolder) -> Report:
     seed = derived_seed(config.train.seed, "ablated documents")
     tokens = draw_documents(source.language, config.ablated_documents, seed=seed).tokens
     writer, reader = (Site(sae, site) for site, sae in saes.items())
-    weights = edge_weights(source.model, read_circuit_weights(source.model), writer, reader, tokens)
+    seen = source.model.capture(tokens, list(saes)).values()
+    weights = edge_weights(read_circuit_weights(source.model), 1, *saes.values(), *seen)
     measured = ablation_effects(source.model, writer, reader, tokens, range(config.d_sae))
     for share in config.shares:
         edges = measured.effects.abs() > share * measured.clean

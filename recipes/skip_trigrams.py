@@ -48,20 +48,17 @@ from sae_toolkit.seeding import generator_for
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """The model, and the controls around it."""
+    """The model, and the text whose logits are taken apart."""
 
     train: AttentionTrainConfig = AttentionTrainConfig()
     """Language, sizes, budget and the seed of everything."""
     expanded_documents: int = 16
     """Documents whose logits are expanded into paths."""
-    random_heads: int = 1000
-    """Heads behind the copying score of chance."""
 
 
 SMOKE = Config(
     train=SMALL_ATTENTION,
     expanded_documents=4,
-    random_heads=200,
 )
 HEADLINES = (
     Headline(name="ov_top1", label="OV", question="What share of verbs raise their own value the most?"),
@@ -78,7 +75,8 @@ def measure(name: str, model: AttentionOnly, circuit: LanguageCircuit) -> list[N
         KnownCircuit.of_tokens(weights, sources=circuit.events, candidates=candidates, **truth)
         for candidates in (circuit.candidates, torch.arange(len(weights.W_E)))
     )
-    found = circuit_scores(weights, 0, known) | {"any word": circuit_scores(weights, 0, any_word)["all heads"]}
+    found, wide = circuit_scores(weights, 0, known), circuit_scores(weights, 0, any_word)
+    found["any word"] = wide["all heads"] | wide["trigrams"]
     rows = [row for part, scores in found.items() for row in scores_of(f"{name}, {part}", scores)]
     for head in range(weights.n_heads):
         rows += scores_of(f"{name}, head {head}", {"copying_score": copying_score(weights, 0, head)})
@@ -109,8 +107,7 @@ def main(config: Config, run: RunFolder) -> Report:
     weights, tokens = trained.model.weights(), held_out_documents(config.train)[: config.expanded_documents]
     orders = {f"loss_of_order_{order}": loss for order, loss in enumerate(losses_by_order(weights, tokens))}
     scores += scores_of("paths", {"largest_error": path_error(weights, tokens), **orders}, n=len(tokens))
-    generator = generator_for(config.train.seed, "random heads")
-    copying = random_copying_scores(64, 16, config.random_heads, generator)
+    copying = random_copying_scores(64, 16, 1000, generator_for(config.train.seed, "random heads"))
     scores += scores_of("random heads", {"copying_mean": float(copying.mean()), "copying_sd": float(copying.std())})
     scores += planted_bug()
     ov = token_ov(weights, 0, range(weights.n_heads)).dense()[circuit.events][:, circuit.values]
@@ -124,9 +121,29 @@ def main(config: Config, run: RunFolder) -> Report:
     return build_experiment_report(config, run, scores, figures, description=language.describe(), headlines=HEADLINES)
 
 
-EXPECTED = (
-    Expectation(score="value_accuracy", sae="trained", at_least=0.95),
-    Expectation(score="ov_top1", sae="trained, all heads", at_least=0.95),
-    Expectation(score="qk_top1", sae="trained, best head", at_least=0.85),
+EXPECTED_EXACTLY = (
+    Expectation(score="largest_error", sae="paths", at_most=1e-4),
+    Expectation(score="copying_mean", sae="random heads", at_least=-0.03, at_most=0.03),
+    Expectation(score="copying_sd", sae="random heads", at_least=0.09, at_most=0.125),
+    Expectation(score="loss", sae="one head, two trigrams", at_least=0.6931, at_most=0.6932),
+    Expectation(score="predicted_loss", sae="one head, two trigrams", at_least=0.6931, at_most=0.6932),
+    Expectation(score="loss", sae="two heads", at_most=1e-5),
 )
-SMOKE_EXPECTED = (Expectation(score="ov_top1", sae="trained, all heads", at_least=0.5),)
+EXPECTED = (
+    Expectation(score="value_accuracy", sae="trained", at_least=0.99),
+    Expectation(score="gap", sae="trained", at_least=0.0, at_most=0.04),
+    Expectation(score="skip_trigram_top1", sae="trained, trigrams", at_least=0.95),
+    Expectation(score="skip_trigram_top1", sae="trained, any word", at_least=0.95),
+    Expectation(score="ov_top1", sae="trained, all heads", at_least=0.85),
+    Expectation(score="qk_top1", sae="trained, all heads", at_least=0.85),
+    Expectation(score="qk_auroc", sae="trained, all heads", at_least=0.9),
+    Expectation(score="ov_top1", sae="untrained, all heads", at_most=0.1),
+    Expectation(score="skip_trigram_top1", sae="untrained, trigrams", at_most=0.1),
+    Expectation(score="qk_auroc", sae="untrained, all heads", at_least=0.4, at_most=0.6),
+    *EXPECTED_EXACTLY,
+)
+SMOKE_EXPECTED = (
+    Expectation(score="skip_trigram_top1", sae="trained, trigrams", at_least=0.9),
+    Expectation(score="qk_auroc", sae="trained, all heads", at_least=0.9),
+    *EXPECTED_EXACTLY,
+)

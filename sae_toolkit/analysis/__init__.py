@@ -33,6 +33,7 @@ from sae_toolkit.analysis.head_circuits import qk_circuit as qk_circuit
 from sae_toolkit.analysis.head_circuits import token_ov as token_ov
 from sae_toolkit.analysis.head_circuits import token_qk as token_qk
 from sae_toolkit.analysis.latent_circuit import TrigramDetectors as TrigramDetectors
+from sae_toolkit.analysis.latent_circuit import edge_scores as edge_scores
 from sae_toolkit.analysis.latent_circuit import latent_circuit_scores as latent_circuit_scores
 from sae_toolkit.analysis.latent_circuit import latent_table as latent_table
 from sae_toolkit.analysis.latent_record import DictionaryRecord as DictionaryRecord

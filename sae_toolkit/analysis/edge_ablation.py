@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float64, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from sae_toolkit.activations.circuit_weights import CircuitWeights
@@ -93,55 +93,38 @@ class EdgeWeights(NamedTuple):
 
 @torch.no_grad()
 def edge_weights(
-    model: LanguageModel,
     weights: CircuitWeights,
-    writer: Site,
-    reader: Site,
-    tokens: Int[Tensor, "rows ctx"],
+    layer: int,
+    writer: AbstractDictionary,
+    reader: AbstractDictionary,
+    before: Float[Tensor, "rows ctx d_model"],
+    behind: Float[Tensor, "rows ctx d_model"],
 ) -> EdgeWeights:
-    """From the residual stream before a layer to the residual stream behind its attention."""
-    layer = layer_between(writer.hook, reader.hook)
-    before = f"blocks.{layer}.hook_resid_pre"
-    seen = model.capture(tokens, [before, reader.hook])
-    pattern, scale = weights.pattern(layer, seen[before].float()), weights.scale(seen[before].float())
-    writes = [writer.dictionary.forward(row).sparse_latents() for row in seen[before].float()]
-    reads = [reader.dictionary.forward(row).sparse_latents() for row in seen[reader.hook].float()]
-    ways = [virtual_weights(writer.dictionary, reader.dictionary).dense().double()]
-    ways += [
-        virtual_weights_through(writer.dictionary, weights, layer, (h,), reader.dictionary).dense().double()
-        for h in range(weights.n_heads)
-    ]
-    raw, found = sum(way.abs() for way in ways), []
+    """From the residual stream before a layer to the one behind its attention (hook_resid_mid where there are MLPs)."""
+    pattern, scale = weights.pattern(layer, before), weights.scale(before)
+    writes = [writer.forward(row).sparse_latents() for row in before]
+    reads = [reader.forward(row).sparse_latents() for row in behind]
+    ways = [virtual_weights(writer, reader)]
+    ways += [virtual_weights_through(writer, weights, layer, (head,), reader) for head in range(weights.n_heads)]
+    tables = torch.stack([way.dense().double() for way in ways])
+    found = []
     for kind in (reads, [fires(rows) for rows in reads]):
-        total = torch.zeros_like(ways[0])
-        for number, way in enumerate(ways):
-            products = MeanProducts(*way.shape)
+        total = torch.zeros_like(tables[0])
+        for number, table in enumerate(tables):
+            products = MeanProducts(*table.shape)
             for row, (write, read) in enumerate(zip(writes, kind, strict=True)):
                 if number == 0:
                     products.update(write, read)
                 else:
                     products.update_through(pattern[row, number - 1] / scale[row, :, 0], write, read)
-            total += products.mean() * way
+            total += products.mean() * table
         found.append(total)
-    assert isinstance(raw, Tensor)
-    return EdgeWeights(raw, *found)
+    return EdgeWeights(tables.abs().sum(0), *found)
 
 
 def fires(rows: SparseRows) -> SparseRows:
     """1 where a latent is active."""
     return rows.with_values((rows.values > 0).to(rows.values.dtype))
-
-
-def layer_between(writer: str, reader: str) -> int:
-    """The one layer whose attention lies between the two places."""
-    above, below = parse_hook(writer), parse_hook(reader)
-    layer = above.layer + (above.kind == "hook_resid_post")
-    if above.kind not in ("hook_resid_pre", "hook_resid_post") or below != (layer, "hook_resid_mid"):
-        raise ValueError(
-            f"edge_weights: from {writer} to {reader} asked. Give a residual stream before a layer and hook_resid_mid "
-            "of that layer: its attention alone lies between them."
-        )
-    return layer
 
 
 def edge_average_precision(

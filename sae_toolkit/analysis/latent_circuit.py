@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from sae_toolkit.activations.circuit_weights import CircuitWeights
@@ -77,3 +77,13 @@ def latent_table(
     table = virtual_weights_through(before, weights, layer, range(weights.n_heads), behind)
     rows = rows_or_zero(table.left, found.sources.latent)
     return rows @ rows_or_zero(table.right.T, found.outputs.latent).T
+
+
+def edge_scores(table: Float64[Tensor, "d_before d_behind"], found: TrigramDetectors) -> dict[str, Score]:
+    """`edge_top1`: share of sources whose strongest edge, of those to all latents behind, is the one to its output.
+
+    Magnitudes count, as where edges are ranked; a source or output without a latent is missed.
+    """
+    has_both = (found.sources.latent >= 0) & (found.outputs.latent >= 0)
+    strongest = table.abs()[found.sources.latent.clamp(min=0)].argmax(1)
+    return {"edge_top1": mean_score(((strongest == found.outputs.latent) & has_both).double(), id="edge_top1/v1")}

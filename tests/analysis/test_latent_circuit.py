@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from sae_toolkit.activations import planted_skip_trigrams
-from sae_toolkit.analysis import TrigramDetectors, latent_circuit_scores, latent_table
+from sae_toolkit.analysis import TrigramDetectors, edge_scores, latent_circuit_scores, latent_table
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.firing_matching import FiringMatching
 from sae_toolkit.saes.coders import LinearTopK
@@ -43,3 +43,10 @@ def test_a_source_without_a_latent_is_missed():
     assert scores["head 0"]["qk_auroc"].value == pytest.approx(
         (3 / 4 + 1) / 2
     )  # thing 1: 1 and 1/2; thing 2: zeros lie below
+
+
+def test_the_strongest_edge_of_a_source_counts_by_magnitude():
+    ones = torch.ones(3)
+    found = TrigramDetectors(standing_for([2, 0, -1]), standing_for([1]), standing_for([1, 0, 0]), ones)
+    table = torch.tensor([[3.0, -4.0], [0.0, 0.0], [1.0, -2.0]]).double()
+    assert edge_scores(table, found)["edge_top1"].value == pytest.approx(1 / 3)  # right; wrong; no latent

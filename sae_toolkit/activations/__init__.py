@@ -1,11 +1,19 @@
 """Where vectors come from: the contract of a source, known worlds, arrays on disk, language models."""
 
 from .arrays import ArraySource as ArraySource
+from .attention_only import AttentionOnly as AttentionOnly
+from .attention_only_source import AttentionOnlySource as AttentionOnlySource
+from .attention_training import SMALL_ATTENTION as SMALL_ATTENTION
+from .attention_training import AttentionTrainConfig as AttentionTrainConfig
+from .attention_training import TrainedAttention as TrainedAttention
+from .attention_training import new_attention_only as new_attention_only
+from .attention_training import train_attention_only as train_attention_only
 from .cache import CachedSource as CachedSource
 from .cache import build_cache as build_cache
 from .generation import generate as generate
 from .generation import most_likely as most_likely
 from .generation import sampled as sampled
+from .circuit_weights import CircuitWeights as CircuitWeights
 from .known_latents import KnownLatentsSource as KnownLatentsSource
 from .known_latents import load_known_latents as load_known_latents
 from .known_latents import read_language as read_language
@@ -18,6 +26,11 @@ from .model_loading import ModelConfig as ModelConfig
 from .model_loading import load_model as load_model
 from .model_site import ModelSite as ModelSite
 from .model_site import model_site as model_site
+from .model_weights import read_circuit_weights as read_circuit_weights
+from .next_token_training import minimise as minimise
+from .planted_attention import planted_skip_trigrams as planted_skip_trigrams
+from .planted_attention import random_heads as random_heads
+from .planted_attention import with_planted_composition as with_planted_composition
 from .sites import SiteSource as SiteSource
 from .source import ActivationBatch as ActivationBatch
 from .source import ActivationSource as ActivationSource

@@ -1,27 +1,23 @@
 """A small GPT-2 trained on the known language, saved as Hugging Face saves models, with a tokenizer of its words."""
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.model_loading import import_transformers, quiet
+from sae_toolkit.activations.next_token_training import document_batches, losses_after, minimise
 from sae_toolkit.config import to_json
 from sae_toolkit.ground_truth.language import Language, LanguageConfig
-from sae_toolkit.ground_truth.language_documents import DOCUMENTS_AT_ONCE, draw_documents, read_documents
+from sae_toolkit.ground_truth.language_documents import draw_documents, read_documents
 from sae_toolkit.ground_truth.lexicon import BOS, UNKNOWN
 from sae_toolkit.seeding import derived_seed
 
-WARM_UP = 0.03
-"""Share of the steps in which the learning rate rises."""
-WEIGHT_DECAY = 0.01
 LANGUAGE_FILE = "known_language.json"
 """Beside the weights: the language, the training, and what came out."""
 
@@ -102,42 +98,21 @@ def new_language_model(config: LanguageTrainConfig) -> Any:
 def train_language_model(config: LanguageTrainConfig) -> TrainedLanguageModel:
     """AdamW on the next-token loss; the same config gives the same weights on one machine with as many threads."""
     language, module = Language(config.language), new_language_model(config).train()
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmed_cosine(step, config.n_steps))
     seed = derived_seed(config.seed, "language model text")
-    losses = torch.zeros(config.n_steps)
-    tokens = torch.empty(0, config.language.context_length, dtype=torch.long)
-    block = 0
-    for step in range(config.n_steps):
-        if len(tokens) < config.documents_per_step:
-            fresh = draw_documents(language, DOCUMENTS_AT_ONCE, seed=seed, first=block * DOCUMENTS_AT_ONCE).tokens
-            tokens, block = torch.cat([tokens, fresh]), block + 1
-        batch, tokens = tokens[: config.documents_per_step], tokens[config.documents_per_step :]
-        optimizer.zero_grad(set_to_none=True)
-        loss = next_token_losses(module, batch).mean()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses[step] = loss.detach()
+    batches = document_batches(language, config.documents_per_step, seed=seed)
+    losses = minimise(
+        module,
+        lambda _: next_token_losses(module, next(batches)).mean(),
+        n_steps=config.n_steps,
+        learning_rate=config.learning_rate,
+    )
     module.eval()
     return TrainedLanguageModel(module, losses, *loss_and_entropy(module, config))
 
 
-def warmed_cosine(step: int, n_steps: int) -> float:
-    """The share of the highest learning rate at a step."""
-    rise = max(1, round(WARM_UP * n_steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, n_steps - rise)))
-
-
 def next_token_losses(module: Any, tokens: Int[Tensor, "n context"]) -> Float[Tensor, "n context-1"]:
     """-log P(token | those before it) for every token but the first."""
-    logits = module(input_ids=tokens, use_cache=False).logits[:, :-1]
-    return F.cross_entropy(logits.transpose(1, 2), tokens[:, 1:], reduction="none")
+    return losses_after(module(input_ids=tokens, use_cache=False).logits, tokens)
 
 
 @torch.no_grad()

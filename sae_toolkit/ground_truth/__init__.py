@@ -17,6 +17,7 @@ from .firing import IndependentFiring as IndependentFiring
 from .hierarchy import Hierarchy as Hierarchy
 from .language import Language as Language
 from .language import LanguageConfig as LanguageConfig
+from .language_circuit import LanguageCircuit as LanguageCircuit
 from .language_documents import Corpus as Corpus
 from .language_documents import Reading as Reading
 from .language_documents import as_text as as_text
@@ -31,6 +32,8 @@ from .magnitudes import FoldedNormalMagnitudes as FoldedNormalMagnitudes
 from .magnitudes import Magnitudes as Magnitudes
 from .magnitudes import RectifiedNormalMagnitudes as RectifiedNormalMagnitudes
 from .magnitudes import UniformMagnitudes as UniformMagnitudes
+from .markov_chain import MarkovChain as MarkovChain
+from .markov_chain import dirichlet_chain as dirichlet_chain
 from .presets import correlated_world as correlated_world
 from .presets import dataset_a as dataset_a
 from .presets import dataset_b as dataset_b

@@ -33,8 +33,14 @@ def select_entries(rows: SparseRows, keep: Bool[Tensor, " nnz"]) -> SparseRows:
 
 def first_rows(rows: SparseRows, n: int) -> SparseRows:
     """The first n rows of a `[batch n_columns]` SparseRows."""
-    end = int(rows.offsets[n])
-    return SparseRows(rows.values[:end], rows.indices[:end], rows.offsets[: n + 1], (n, rows.n_columns))
+    return rows_between(rows, 0, n)
+
+
+def rows_between(rows: SparseRows, start: int, stop: int) -> SparseRows:
+    """Rows start to stop - 1 of a `[batch n_columns]` SparseRows."""
+    first, last = int(rows.offsets[start]), int(rows.offsets[stop])
+    offsets = rows.offsets[start : stop + 1] - first
+    return SparseRows(rows.values[first:last], rows.indices[first:last], offsets, (stop - start, rows.n_columns))
 
 
 def select_rows(rows: SparseRows, keep: Bool[Tensor, " n_rows"]) -> SparseRows:

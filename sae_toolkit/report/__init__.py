@@ -29,6 +29,8 @@ from sae_toolkit.report.geometry import geometry_panel as geometry_panel
 from sae_toolkit.report.gram_stacks import gram_stacks as gram_stacks
 from sae_toolkit.report.gram_stacks import gram_stacks_panel as gram_stacks_panel
 from sae_toolkit.report.headlines import Headline as Headline
+from sae_toolkit.report.heat_map import heat_map as heat_map
+from sae_toolkit.report.heat_map import heat_map_panel as heat_map_panel
 from sae_toolkit.report.line_chart import Line as Line
 from sae_toolkit.report.line_chart import Reference as Reference
 from sae_toolkit.report.line_chart import line_chart as line_chart

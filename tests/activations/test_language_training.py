@@ -11,7 +11,6 @@ from sae_toolkit.activations.language_training import (
     language_tokenizer,
     next_token_losses,
     train_language_model,
-    warmed_cosine,
 )
 from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.ground_truth import Language, as_text, draw_documents
@@ -67,13 +66,6 @@ def test_losses_are_those_of_the_token_after(trained):
         for t in range(15):
             p = logits[row, t].exp() / logits[row, t].exp().sum()
             assert float(losses[row, t]) == pytest.approx(-math.log(float(p[tokens[row, t + 1]])), abs=1e-4)
-
-
-def test_the_learning_rate_rises_and_falls():
-    assert warmed_cosine(0, 100) == pytest.approx(1 / 3)
-    assert warmed_cosine(3, 100) == 1.0
-    assert warmed_cosine(3 + 97 // 2, 100) == pytest.approx(0.5, abs=0.02)
-    assert warmed_cosine(99, 100) < 0.001
 
 
 def test_impossible_sizes_are_refused():

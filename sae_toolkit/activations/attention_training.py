@@ -1,0 +1,118 @@
+"""An attention-only transformer trained on the known language, and how often it says the right value."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sae_toolkit.activations.attention_only import AttentionOnly
+from sae_toolkit.activations.next_token_training import document_batches, losses_after, minimise
+from sae_toolkit.ground_truth.language import Language, LanguageConfig
+from sae_toolkit.ground_truth.language_documents import draw_documents, read_documents
+from sae_toolkit.seeding import derived_seed
+
+ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTrainConfig:
+    """An attention-only model and how it learns."""
+
+    language: LanguageConfig = LanguageConfig(report=0.0, open=0.0, close=0.0)
+    """What it reads; without reports and brackets, which attention alone cannot keep track of."""
+    d_model: int = 64
+    """Width of the residual stream."""
+    n_layers: int = 1
+    """Layers of heads."""
+    n_heads: int = 4
+    """Heads of each layer."""
+    n_steps: int = 2000
+    """Updates, each on documents never seen before."""
+    documents_per_step: int = 64
+    """Documents of one update."""
+    learning_rate: float = 1e-2
+    """Highest learning rate of AdamW."""
+    eval_documents: int = 1024
+    """Fresh documents behind the losses and the accuracy."""
+    seed: int = 0
+    """Of weights and documents."""
+
+
+SMALL_ATTENTION = AttentionTrainConfig(
+    language=LanguageConfig(n_classes=4, context_length=24, header_events=3, report=0.0, open=0.0, close=0.0),
+    d_model=32,
+    n_steps=300,
+    learning_rate=2e-2,
+    eval_documents=256,
+)
+"""Learned in seconds."""
+
+
+class TrainedAttention(NamedTuple):
+    """A trained model and how good it is."""
+
+    model: AttentionOnly
+    losses: Float[Tensor, " n_steps"]
+    """Training loss of each step, in nats per token."""
+    loss: float
+    """Mean next-token loss on fresh documents, in nats."""
+    entropy: float
+    """What a perfect reader loses on them."""
+    value_accuracy: float
+    """Share of the values of things that somebody changed that get the highest logit of all tokens."""
+
+
+def new_attention_only(config: AttentionTrainConfig) -> AttentionOnly:
+    """Untrained."""
+    size = AttentionOnly.Config(
+        d_vocab=len(Language(config.language).lexicon),
+        n_ctx=config.language.context_length,
+        d_model=config.d_model,
+        n_layers=config.n_layers,
+        n_heads=config.n_heads,
+    )
+    return AttentionOnly(size, seed=config.seed)
+
+
+def train_attention_only(config: AttentionTrainConfig) -> TrainedAttention:
+    """The same config gives the same weights on one machine with as many threads."""
+    model = new_attention_only(config)
+    seed = derived_seed(config.seed, "attention-only text")
+    batches = document_batches(Language(config.language), config.documents_per_step, seed=seed)
+
+    def loss_of_step(step: int) -> Float[Tensor, ""]:
+        del step
+        tokens = next(batches)
+        return losses_after(model(tokens), tokens).mean()
+
+    losses = minimise(model, loss_of_step, n_steps=config.n_steps, learning_rate=config.learning_rate)
+    return TrainedAttention(model.requires_grad_(False), losses, *measure_reader(model, config))
+
+
+@torch.no_grad()
+def measure_reader(model: AttentionOnly, config: AttentionTrainConfig) -> tuple[float, float, float]:
+    """Loss, entropy and value accuracy on the same fresh documents."""
+    language = Language(config.language)
+    tokens = held_out_documents(config)
+    reading = read_documents(language, tokens)
+    asked = value_follows(language, reading.value[:, :-1])
+    nll, right = [], []
+    for part, at in zip(torch.split(tokens, ROWS_AT_ONCE), torch.split(asked, ROWS_AT_ONCE), strict=True):
+        logits = model(part)
+        nll.append(losses_after(logits, part).double())
+        right.append(logits[:, :-1][at].argmax(-1) == part[:, 1:][at])
+    accuracy = float(torch.cat(right).double().mean())
+    return float(torch.cat(nll).mean()), float(reading.nll.double().mean()), accuracy
+
+
+def held_out_documents(config: AttentionTrainConfig) -> Int[Tensor, "documents context"]:
+    """Documents that the model of this config was not trained on."""
+    seed = derived_seed(config.seed, "attention-only held-out text")
+    return draw_documents(Language(config.language), config.eval_documents, seed=seed).tokens
+
+
+def value_follows(language: Language, value: Int[Tensor, "*batch"]) -> Bool[Tensor, "*batch"]:
+    """Where the next word is the value of a thing that somebody changed, given `Reading.value`."""
+    return (value >= 0) & (value < language.lexicon.size["value"])

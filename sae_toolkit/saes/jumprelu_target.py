@@ -30,8 +30,9 @@ class TargetL0JumpReluSAE(AbstractSAE):
 
         wanted_l0: float
         """Mean number of active latents per sample."""
-        l0_coefficient: float = 1.0
-        """Weight of the squared relative deviation from it (the mean squared error starts near 1)."""
+        l0_coefficient: float = 10.0
+        """Weight of the squared relative deviation from it (the mean squared error starts near 1). The L0 ends where
+        the penalty balances the reconstruction error: 1 lands 5 to 11 % above the wanted one, 10 about 1 %."""
 
         def __post_init__(self) -> None:
             super().__post_init__()

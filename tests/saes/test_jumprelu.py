@@ -42,7 +42,7 @@ def expected_terms(sae: AbstractSAE, x: Tensor) -> list[Tensor]:
     mse = (x_n - z @ sae.W_dec - sae.b_dec).square().mean()
     l0 = (pre > sae.threshold.clamp_min(0)).double().sum(-1).mean()
     if isinstance(sae, TargetL0JumpReluSAE):
-        return [mse, 0.7 * 1.0 * (l0 / 3.0 - 1) ** 2]
+        return [mse, 0.7 * 10.0 * (l0 / 3.0 - 1) ** 2]
     if isinstance(sae, JumpReluSAE):
         return [mse, 0.7 * 1.0 * l0 / 8]
     return [mse, 0.7 * 1.0 * torch.tanh(1.0 * z * sae.W_dec.norm(dim=1)).sum(-1).mean() / 8]
@@ -79,7 +79,8 @@ def test_thresholds_get_the_pseudo_derivatives(variant: type[AbstractSAE]) -> No
     tanh = 0.7 * torch.tanh(z * sae.W_dec.norm(dim=1)).sum(-1).mean() / 8
     through_z = torch.autograd.grad(mse + (tanh if isinstance(sae, TanhJumpReluSAE) else 0), z)[0]
     l0 = float((pre > sae.threshold.clamp_min(0)).double().sum(-1).mean())
-    per_active = {JumpReluSAE: 0.7 / 8 / 40, TargetL0JumpReluSAE: 0.7 * 2 * (l0 / 3 - 1) / 3 / 40}.get(variant, 0.0)
+    slopes = {JumpReluSAE: 0.7 / 8, TargetL0JumpReluSAE: 0.7 * 10 * 2 * (l0 / 3 - 1) / 3}
+    per_active = slopes.get(variant, 0.0) / 40
     expected = torch.zeros(16, dtype=torch.float64)
     for i in range(16):
         theta = max(0.0, float(sae.threshold.detach()[i]))

@@ -90,7 +90,7 @@ def test_by_hand() -> None:
 
 
 def test_a_skip_starts_at_the_ridge_regression_of_the_target() -> None:
-    """Rows x of +-e1, +-e2 (both columns have 4 rows of square sum 2), y = (x1, 0, 2 x2): W = y * 2 / (2 + 2)."""
+    """x is +-e1, +-e2 (square sums 2), the map (1 0 0), (0 0 2): the penalty d_in = 2 halves it."""
     config = SkipTopKTranscoder.Config(d_in=2, d_out=3, d_sae=4, k=1)
     transcoder = SkipTopKTranscoder(config)
     x = torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])

@@ -2,17 +2,21 @@
 
 A small GPT-2 reads a language whose latents are known ("buffed the bell ... the bell" must go on with "polished"). SAEs
 read its residual stream behind each block. At tokens where value a must be said next, a's latent is removed and the
-latent of another value b of the same thing set to its typical activation; a random latent in b's place is the floor.
+latent of another value b of the same thing set to twice its mean activation; a random latent in b's place is the floor.
+
+Flipped over three seeds: .95, .91, .95 behind block 1 (a random latent: .01, .01, .02), .81, .85, .88 behind block 0.
+A latent is as good a lever as it is a detector: with four active latents a value's best latent detects it with an F1 of
+.82 to .92 for .94 with three, some latents serve two values, and .73 to .82 are flipped (two: F1 .46, .32), 2026-11.
 
     sae-toolkit run known_latents_steering --output runs/steering
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sae_toolkit import AbstractSAE, BatchTopKSAE, LearningConfig, TrainConfig, train
 from sae_toolkit.activations import KnownLatentsSource, ModelConfig, TransformerSource, load_known_latents, site_of
 from sae_toolkit.analysis import ValueSteering
-from sae_toolkit.metrics import Score, default_metrics, evaluate
+from sae_toolkit.metrics import Reconstruction, Sparsity, evaluate
 from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, scores_of
 from sae_toolkit.report.curves import training_curves_panel
 from sae_toolkit.run_folder import RunFolder
@@ -40,8 +44,6 @@ class Config:
     """Budget, learning and the seed of everything."""
     eval_samples: int = 50_000
     """Held-out tokens behind every score."""
-    loss_tokens: int = 4_096
-    """Held-out tokens on which the model runs with each SAE spliced in."""
     n_swaps: int = 500
     """Exchanges at each place."""
     strength: float = 2.0
@@ -52,22 +54,14 @@ SMOKE = Config(
     documents=KnownLatentsSource.Config(n_documents=2_400, families=("value",)),
     activations=TransformerSource.Config(hooks=("blocks.1.hook_resid_post",)),
     train=TrainConfig(n_samples=400_000, batch_size=256, learning=LEARNING),
-    eval_samples=20_000,
-    loss_tokens=1_000,
+    eval_samples=15_000,
     n_swaps=200,
 )
-HEADLINES = (
-    Headline(
-        name="steering_flips",
-        label="flipped predictions",
-        question="How often does the model say the value whose latent was put in?",
-    ),
-    Headline(
-        name="steering_flips_random",
-        label="flipped by a random latent",
-        question="How often does it say that value when another latent was put in?",
-    ),
-)
+QUESTIONS = {
+    "steering_flips": "How often does the model say the value whose latent was put in?",
+    "steering_flips_random": "How often does it say that value when a random latent was put in?",
+}
+HEADLINES = [Headline(name=n, label=n.replace("_", " "), question=q) for n, q in QUESTIONS.items()]
 
 
 def make_source(config: Config, run: RunFolder) -> KnownLatentsSource:
@@ -84,46 +78,31 @@ def make_saes(config: Config, source: KnownLatentsSource) -> dict[str, AbstractS
     }
 
 
-def scores_at(config: Config, source: KnownLatentsSource, hook: str, sae: AbstractSAE) -> dict[str, Score]:
-    """What it is worth and how well it steers, at its own hook; random latents are the floor."""
-    here, seed = site_of(source, hook), config.train.seed
-    steering = {"n_swaps": config.n_swaps, "strength": config.strength, "seed": seed}
-    found = evaluate(
-        sae,
-        here,
-        n_samples=config.eval_samples,
-        seed=seed,
-        metrics=lambda: [
-            *default_metrics(here, loss_tokens=config.loss_tokens),
-            ValueSteering(source, hook, **steering),
-        ],
-    )["sae"]
-    floor = found["steering_flips_random"].value
-    return {**found, "steering_flips": replace(found["steering_flips"], floor=floor)}
-
-
 def main(config: Config, run: RunFolder) -> Report:
     """Trains all SAEs in one pass, then scores and steers each at its own hook."""
     source = make_source(config, run)
     saes = make_saes(config, source)
     train(saes, source, config.train, sites={hook: hook for hook in saes}, **run.training())
-    scores = [row for hook in saes for row in scores_of(hook, scores_at(config, source, hook, saes[hook]))]
+    scores, seed = [], config.train.seed
+    for hook, sae in saes.items():
+        site = site_of(source, hook)
+        steering = ValueSteering(source, hook, n_swaps=config.n_swaps, strength=config.strength, seed=seed)
+        metrics = [Reconstruction(), Sparsity(), steering]
+        found = evaluate(sae, site, n_samples=config.eval_samples, seed=seed, metrics=metrics.copy)["sae"]
+        scores += scores_of(hook, found)
+    curves = training_curves_panel(run.memory.records)
     return build_experiment_report(
-        config,
-        run,
-        scores,
-        [training_curves_panel(run.memory.records)],
-        description=source.describe(),
-        headlines=HEADLINES,
-        saes=saes,
+        config, run, scores, [curves], description=source.describe(), headlines=HEADLINES, saes=saes
     )
 
 
 EXPECTED = (
     Expectation(score="steering_flips", sae="blocks.1.hook_resid_post", at_least=0.8),
     Expectation(score="steering_flips_random", sae="blocks.1.hook_resid_post", at_most=0.05),
+    Expectation(score="steering_flips", sae="blocks.0.hook_resid_post", at_least=0.7),
+    Expectation(score="steering_flips_random", sae="blocks.0.hook_resid_post", at_most=0.05),
 )
 SMOKE_EXPECTED = (
-    Expectation(score="steering_flips", sae="blocks.1.hook_resid_post", at_least=0.5),
-    Expectation(score="steering_flips_random", sae="blocks.1.hook_resid_post", at_most=0.05),
+    Expectation(score="steering_flips", sae="blocks.1.hook_resid_post", at_least=0.4),
+    Expectation(score="steering_flips_random", sae="blocks.1.hook_resid_post", at_most=0.08),
 )

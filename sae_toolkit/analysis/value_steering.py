@@ -1,6 +1,7 @@
 """Whether latents are levers: exchanging the latent of one value for that of another must exchange the prediction."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,6 @@ from torch import Tensor
 from sae_toolkit.activations.known_latents import KnownLatentsSource
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.analysis.steering import Clamp, Edit, Remove, Where, steered
-from sae_toolkit.ground_truth.lexicon import N_VALUES
 from sae_toolkit.metrics.bootstrap import mean_score
 from sae_toolkit.metrics.co_firing import Column, KeptSamples
 from sae_toolkit.metrics.firing_matching import match_by_firing
@@ -40,10 +40,10 @@ class ValueSteering(Metric):
     token of the other half where a holds, a's latent is removed and b's clamped to `strength` times its mean activation
     over the samples of b; nothing else is touched, and b is another value of the same thing, at random.
 
-    `steering_flips`: share of exchanges after which b's word has the highest logit. `steering_flips_random`: the same
-    with a random latent, at as many times its own mean activation, in place of b's: the floor. `steering_forgets`: share after which
-    a's word is no longer the most likely when a's latent is removed and nothing put in its place. An exchange between
-    values of which one has no latent counts as failed. Built by hand: every exchange runs the model.
+    `steering_flips`: share of exchanges after which b's word has the highest logit. `steering_flips_random`, its floor:
+    the same with a random latent, at as many times its own mean activation, in place of b's. `steering_forgets`: share
+    after which a's word is no longer the most likely when a's latent is removed and nothing put in its place. An
+    exchange between values of which one has no latent counts as failed. Built by hand: every exchange runs the model.
     """
 
     def __init__(
@@ -84,7 +84,9 @@ class ValueSteering(Metric):
             outcomes[row, 1] = self.predicted(sae, swap, [Remove(a), control]) == swap.wanted
             outcomes[row, 2] = self.predicted(sae, swap, [Remove(a)]) != swap.held
         names = ("steering_flips", "steering_flips_random", "steering_forgets")
-        return {name: mean_score(outcomes[:, i], id=f"{name}/v1") for i, name in enumerate(names)}
+        scores = {name: mean_score(outcomes[:, i], id=f"{name}/v1") for i, name in enumerate(names)}
+        scores["steering_flips"] = replace(scores["steering_flips"], floor=scores["steering_flips_random"].value)
+        return scores
 
     def swaps(self, values: Sequence[Column], generator: torch.Generator) -> Iterator[Swap]:
         """Exchanges at random samples of the second half at which some value holds."""
@@ -93,12 +95,13 @@ class ValueSteering(Metric):
         held = [(sample, value) for sample, value in held if sample >= half]
         if not held:
             raise ValueError("ValueSteering: no value holds in the second half of the samples. Give more samples.")
-        places = torch.cat(self.places)
+        places, lexicon = torch.cat(self.places), self.source.language.lexicon
+        n = len(lexicon.values) // len(lexicon.nouns)  # values of one thing
         for _ in range(self.n_swaps):
             sample, value = held[int(torch.randint(len(held), (), generator=generator))]
-            step = 1 + int(torch.randint(N_VALUES - 1, (), generator=generator))
+            step = 1 + int(torch.randint(n - 1, (), generator=generator))
             document, position = places[sample].tolist()
-            yield Swap(document, position, value, value // N_VALUES * N_VALUES + (value + step) % N_VALUES)
+            yield Swap(document, position, value, value // n * n + (value + step) % n)
 
     def predicted(self, sae: AbstractDictionary, swap: Swap, edits: Sequence[Edit]) -> int:
         """The number of the value whose word has the highest logit of all words; negative or too large for no value."""

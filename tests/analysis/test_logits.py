@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
+from model_sources import last_hook, sae_of, source_of
 from scipy.stats import spearmanr
-from tiny_models import every_model, loaded, plain, tiny_model, tiny_text_file
+from tiny_models import every_model, loaded, plain, tiny_model
 from toy import ToySource
 
 from sae_toolkit import TopKSAE
-from sae_toolkit.activations import Text, TextConfig, TransformerSource, build_cache, site_of
+from sae_toolkit.activations import build_cache, site_of
 from sae_toolkit.analysis import (
     Remove,
     direct_logit_effects,
@@ -15,21 +16,6 @@ from sae_toolkit.analysis import (
     steered,
 )
 from sae_toolkit.analysis import logits as logits_file
-
-
-def source_of(model, *hooks, context=16):
-    text = Text.read(model.tokenizer, TextConfig(path=str(tiny_text_file()), context_length=context, eval_share=0.3))
-    return TransformerSource(model, text, TransformerSource.Config(hooks=hooks, shuffle_buffer="2048 tokens"))
-
-
-def last_hook(model):
-    return f"blocks.{model.n_layers - 1}.hook_resid_post"
-
-
-def sae_of(source, d_sae=40):
-    sae = TopKSAE(TopKSAE.Config(d_in=source.d_in, d_sae=d_sae, k=4, normaliser="per_dimension"))
-    sae.normaliser.fit_(next(source.stream(512, seed=0, split="train")).activations)
-    return sae.eval()
 
 
 @pytest.fixture(scope="module")

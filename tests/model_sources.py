@@ -1,0 +1,21 @@
+"""Sources on tiny and small real language models that read the tiny text, and SAEs fitted to them."""
+
+from tiny_models import tiny_text_file
+
+from sae_toolkit import TopKSAE
+from sae_toolkit.activations import Text, TextConfig, TransformerSource
+
+
+def source_of(model, *hooks, context=16):
+    text = Text.read(model.tokenizer, TextConfig(path=str(tiny_text_file()), context_length=context, eval_share=0.3))
+    return TransformerSource(model, text, TransformerSource.Config(hooks=hooks, shuffle_buffer="2048 tokens"))
+
+
+def last_hook(model):
+    return f"blocks.{model.n_layers - 1}.hook_resid_post"
+
+
+def sae_of(source, d_sae=40):
+    sae = TopKSAE(TopKSAE.Config(d_in=source.d_in, d_sae=d_sae, k=4, normaliser="per_dimension"))
+    sae.normaliser.fit_(next(source.stream(512, seed=0, split="train")).activations)
+    return sae.eval()

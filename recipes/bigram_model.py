@@ -87,7 +87,7 @@ EXPECTED = (
     *(Expectation(score="log_probability_correlation", sae=f"d={d}", at_least=0.98) for d in (64, 31)),
     Expectation(score="kl", sae="d=8", at_least=0.12, at_most=0.25),
     Expectation(score="kl", sae="d=4", at_least=0.35, at_most=0.55),
-    Expectation(score="smallest_rise_of_kl", sae="narrower models", at_least=0.01),
+    Expectation(score="smallest_rise_of_kl", sae="narrower models", at_least=0.001),
 )
 SMOKE_EXPECTED = (
     Expectation(score="kl", sae="d=31", at_least=-1e-6, at_most=0.005),

@@ -3,7 +3,12 @@
 SAEs before and behind the attention of the second layer of the shipped GPT-2 (`train_known_latents`). Every latent of
 the first is taken out of the running model; an edge is real where a latent of the second loses (or gains) a given
 share of its mean activation. Against that: |d_i . e_j| and |d_i W_V W_O e_j|, the same times E[a_i a_j] with each
-head's attention, times E[a_i (a_j > 0)], and chance, which is the share of pairs that are real.
+head's attention, times E[a_i (a_j > 0)], that over E[a_j], and chance, which is the share of pairs that are real.
+
+Where a real edge is 5 % of a latent, 1 pair in 39 is real, and average precision is .08 for raw weights, .34 for
+E[a_i a_j] V_ij, .43 with E[a_i (a_j > 0)] and .79 for that as a share of a_j: precision and recall .70 at once. The
+order is the same at 1 % (.13, .52, .60, .87) and 20 % (.09, .25, .33, .75); what all accounts leave out is that
+attention and norms react. One seed, 2026-11.
 
     sae-toolkit run latent_edges --output runs/edges
 """
@@ -109,5 +114,14 @@ def main(config: Config, run: RunFolder) -> Report:
     return build_experiment_report(config, run, scores, figures, description=described, headlines=HEADLINES, saes=saes)
 
 
-EXPECTED = ()
-SMOKE_EXPECTED = (Expectation(score="average_precision", sae="raw, 0.05", at_least=0.0),)
+EXPECTED = (
+    Expectation(score="average_precision", sae="chance, 0.05", at_most=0.06),
+    Expectation(score="average_precision", sae="raw, 0.05", at_most=0.2),
+    Expectation(score="average_precision", sae="weighted, 0.05", at_least=0.25),
+    Expectation(score="average_precision", sae="share, 0.05", at_least=0.6),
+    Expectation(score="precision_at_n_edges", sae="share, 0.05", at_least=0.55),
+)
+SMOKE_EXPECTED = (
+    Expectation(score="average_precision", sae="raw, 0.05", at_most=0.4),
+    Expectation(score="average_precision", sae="share, 0.05", at_least=0.45),
+)

@@ -81,7 +81,7 @@ def mean_latents(
 
 
 class EdgeWeights(NamedTuple):
-    """Three accounts of the same edges, `[d_writer d_reader]`, through the residual stream and all heads of a layer."""
+    """Four accounts of the same edges, `[d_writer d_reader]`, through the residual stream and all heads of a layer."""
 
     raw: Float64[Tensor, "d_writer d_reader"]
     """|V_ij| of the residual stream plus those of all heads: what weights alone say."""
@@ -89,6 +89,8 @@ class EdgeWeights(NamedTuple):
     """sum over ways of E[a_i a_j] V_ij, with the attention of each head in its own E."""
     expected: Float64[Tensor, "d_writer d_reader"]
     """The same with E[a_i (a_j > 0)]: what taking a_i out would do to a_j if nothing else reacted."""
+    share: Float64[Tensor, "d_writer d_reader"]
+    """That over E[a_j]: the part of a_j that is due to a_i; 0 where a_j never fires."""
 
 
 @torch.no_grad()
@@ -119,7 +121,9 @@ def edge_weights(
                     products.update_through(pattern[row, number - 1] / scale[row, :, 0], write, read)
             total += products.mean() * table
         found.append(total)
-    return EdgeWeights(tables.abs().sum(0), *found)
+    strength = torch.stack([rows.to_dense().double().sum(0) for rows in reads]).sum(0) / behind.shape[:2].numel()
+    share = found[1] / torch.where(strength > 0, strength, torch.inf)
+    return EdgeWeights(tables.abs().sum(0), *found, share)
 
 
 def fires(rows: SparseRows) -> SparseRows:

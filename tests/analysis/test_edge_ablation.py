@@ -80,6 +80,10 @@ def test_edge_weights_are_sums_over_tokens_heads_and_the_residual_stream(sites):
     torch.testing.assert_close(found.raw.float(), raw, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.weighted.float(), weighted / 12, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(found.expected.float(), expected / 12, atol=1e-5, rtol=1e-4)
+    mean = b.mean((0, 1))
+    assert bool((mean > 0).any())
+    share = torch.where(mean > 0, expected / 12 / mean, 0.0)
+    torch.testing.assert_close(found.share.float(), share, atol=1e-5, rtol=1e-4)
 
 
 def test_ranking_by_hand():

@@ -16,6 +16,8 @@ from sae_toolkit.metrics import score_with_controls
 from sae_toolkit.report import Expectation, Report, build_report
 from sae_toolkit.run_folder import RunFolder
 
+REVIVAL = RevivalConfig(dead_after_samples=10_000_000)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
@@ -38,9 +40,7 @@ class Config:
     train: TrainConfig = TrainConfig(
         n_samples=300_000_000,
         batch_size=4096,
-        learning=LearningConfig(
-            learning_rate=3e-4, warmup_steps=1000, revival=RevivalConfig(dead_after_samples=10_000_000)
-        ),
+        learning=LearningConfig(learning_rate=3e-4, warmup_steps=1000, revival=REVIVAL),
         preparation_samples=65_536,
     )
     """Budget, learning and the seed of everything."""

@@ -6,8 +6,8 @@ by firing; then only weights are read: a verb's latent through OV must raise the
 behind the layer; a thing's latent through QK must score the latents of its own verbs above those of others.
 
 Of 64 verbs: the word .94 by OV summed over heads, 1.00 with each head weighted by its attention; QK tells own verbs
-from others with an AUROC of 1.00 summed over heads (.89 at the best single one). An untrained model with SAEs of its own has
-.02 and .52. Random directions are no such floor where latents are chosen by firing: the best of 384 for a verb already
+from others with an AUROC of 1.00 summed over heads (.89 at the best single one). An untrained model with SAEs of its
+own has .02 and .52. Random directions are no such floor where latents are chosen by firing: the best of 384 for a verb already
 leans towards its embedding (.19, AUROC .66); from latent to latent they have .02. There raw weights name the right
 latent of 384 for .23 of verbs, weights times E[a_i a_j] for .88 (random directions .28). One latent per word matters:
 where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66 of words are left. One seed,

@@ -24,7 +24,7 @@ from sae_toolkit.activations import (
     read_circuit_weights,
     site_of,
 )
-from sae_toolkit.analysis import Site, ablation_effects, edge_average_precision, edge_precision, edge_weights
+from sae_toolkit.analysis import Site, edge_average_precision, edge_effects, edge_precision, edge_weights
 from sae_toolkit.ground_truth import draw_documents
 from sae_toolkit.metrics import evaluate
 from sae_toolkit.report import Expectation, Headline, Report, build_experiment_report, heat_map_panel, scores_of
@@ -97,7 +97,7 @@ def main(config: Config, run: RunFolder) -> Report:
     writer, reader = (Site(sae, site) for site, sae in saes.items())
     seen = source.model.capture(tokens, list(saes)).values()
     weights = edge_weights(read_circuit_weights(source.model), 1, *saes.values(), *seen)
-    measured = ablation_effects(source.model, writer, reader, tokens, range(config.d_sae))
+    measured = edge_effects(source.model, writer, reader, tokens, range(config.d_sae))
     for share in config.shares:
         edges = measured.effects.abs() > share * measured.clean
         edges &= measured.clean > 0

@@ -10,10 +10,10 @@ from .attention_training import new_attention_only as new_attention_only
 from .attention_training import train_attention_only as train_attention_only
 from .cache import CachedSource as CachedSource
 from .cache import build_cache as build_cache
+from .circuit_weights import CircuitWeights as CircuitWeights
 from .generation import generate as generate
 from .generation import most_likely as most_likely
 from .generation import sampled as sampled
-from .circuit_weights import CircuitWeights as CircuitWeights
 from .known_latents import KnownLatentsSource as KnownLatentsSource
 from .known_latents import load_known_latents as load_known_latents
 from .known_latents import read_language as read_language

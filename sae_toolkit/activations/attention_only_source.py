@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sae_toolkit.activations.arrays import ArraySource
 from sae_toolkit.activations.attention_only import AttentionOnly
-from sae_toolkit.activations.language_model import hash_weights
+from sae_toolkit.activations.model_hash import hash_weights
 from sae_toolkit.activations.source import ActivationSource, ActivationStream, Split
 from sae_toolkit.ground_truth.language import Language
 from sae_toolkit.ground_truth.language_documents import draw_documents

@@ -37,7 +37,7 @@ class Ablation(NamedTuple):
 
 
 @torch.no_grad()
-def ablation_effects(
+def edge_effects(
     model: LanguageModel,
     writer: Site,
     reader: Site,
@@ -50,7 +50,7 @@ def ablation_effects(
     """
     if parse_hook(writer.hook).depth >= parse_hook(reader.hook).depth:
         raise ValueError(
-            f"ablation_effects: {writer.hook} is asked to act on {reader.hook}, which the model computes first. Give a "
+            f"edge_effects: {writer.hook} is asked to act on {reader.hook}, which the model computes first. Give a "
             "writer that comes before the reader."
         )
     clean = mean_latents(model, reader, tokens, {})

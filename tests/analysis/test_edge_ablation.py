@@ -6,7 +6,7 @@ from tiny_models import loaded, plain, random_tokens
 
 from sae_toolkit import ReluSAE
 from sae_toolkit.activations import read_circuit_weights
-from sae_toolkit.analysis import Site, ablation_effects, edge_average_precision, edge_precision, edge_weights
+from sae_toolkit.analysis import Site, edge_average_precision, edge_effects, edge_precision, edge_weights
 
 TOKENS = random_tokens(120, rows=2, context=6, seed=2)
 PLACES = ("blocks.0.hook_resid_post", "blocks.1.hook_resid_mid")
@@ -46,7 +46,7 @@ def by_hand(latent, sites):
 
 
 def test_taking_out_a_latent_does_what_hooks_by_hand_do(sites):
-    found = ablation_effects(loaded("tiny"), *sites, TOKENS, [0, 3])
+    found = edge_effects(loaded("tiny"), *sites, TOKENS, [0, 3])
     torch.testing.assert_close(found.clean, by_hand(None, sites), atol=1e-5, rtol=1e-4)
     for row, latent in enumerate((0, 3)):
         expected = by_hand(latent, sites) - by_hand(None, sites)
@@ -96,4 +96,4 @@ def test_ranking_by_hand():
 
 def test_places_in_the_wrong_order_are_refused(sites):
     with pytest.raises(ValueError, match="computes first"):
-        ablation_effects(loaded("tiny"), *reversed(sites), TOKENS, [0])
+        edge_effects(loaded("tiny"), *reversed(sites), TOKENS, [0])

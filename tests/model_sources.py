@@ -1,13 +1,18 @@
 """Sources on tiny and small real language models that read the tiny text, and SAEs fitted to them."""
 
+import functools
+
 from tiny_models import tiny_text_file
 
 from sae_toolkit import TopKSAE
 from sae_toolkit.activations import Text, TextConfig, TransformerSource
 
 
-def source_of(model, *hooks, context=16):
-    text = Text.read(model.tokenizer, TextConfig(path=str(tiny_text_file()), context_length=context, eval_share=0.3))
+@functools.cache
+def source_of(model, *hooks):
+    """Built once; tests must leave it as it is."""
+    config = TextConfig(path=str(tiny_text_file()), context_length=16, eval_share=0.3, limit_tokens=6_000)
+    text = Text.read(model.tokenizer, config)
     return TransformerSource(model, text, TransformerSource.Config(hooks=hooks, shuffle_buffer="2048 tokens"))
 
 

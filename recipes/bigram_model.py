@@ -37,7 +37,7 @@ class Config:
     """Of chain and models."""
 
 
-SMOKE = Config(widths=(31, 8, 4), n_steps=1500)
+SMOKE = Config(widths=(31, 8), n_steps=1000)
 HEADLINES = (
     Headline(name="kl", label="KL", question="Nats per token above a perfect reader", opponents_compete=False),
     Headline(name="log_probability_correlation", label="r", question="Are the logits the chain's log-probabilities?"),

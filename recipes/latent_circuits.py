@@ -7,11 +7,11 @@ behind the layer; a thing's latent through QK must score the latents of its own 
 
 Of 64 verbs: the word .94 by OV summed over heads, 1.00 with each head weighted by its attention; QK tells own verbs
 from others with an AUROC of 1.00 summed over heads (.89 at the best single one). An untrained model with SAEs of its
-own has .02 and .52. Random directions are no such floor where latents are chosen by firing: the best of 384 for a verb already
-leans towards its embedding (.19, AUROC .66); from latent to latent they have .02. There raw weights name the right
-latent of 384 for .23 of verbs, weights times E[a_i a_j] for .88 (random directions .28). One latent per word matters:
-where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66 of words are left. One seed,
-2026-11.
+own has .02 and .52. Random directions are no such floor where latents are chosen by firing: the best of 384 for a
+verb already leans towards its embedding (.19, AUROC .66); from latent to latent they have .02. There raw weights name
+the right latent of 384 for .23 of verbs, weights times E[a_i a_j] for .88 (random directions .28). One latent per
+word matters: where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66 of words are
+left. One seed, 2026-11.
 
     sae-toolkit run latent_circuits --output runs/latent_circuits
 """
@@ -79,12 +79,11 @@ class Config:
 
 SMOKE = Config(
     model=SMALL_ATTENTION,
+    documents=AttentionOnlySource.Config(n_documents=512),
     d_sae=96,
-    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LEARNING),
+    train=TrainConfig(n_samples=50_000, batch_size=256, learning=LEARNING),
 )
-HEADLINES = (
-    Headline(name="ov_top1", label="OV", question="What share of verbs' latents raise their own value the most?"),
-)
+HEADLINES = (Headline(name="ov_top1", label="OV", question="Do verbs' latents raise their own value the most?"),)
 
 
 def make_source(config: Config, run: RunFolder) -> AttentionOnlySource:

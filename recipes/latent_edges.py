@@ -59,11 +59,11 @@ class Config:
 
 
 SMOKE = Config(
-    documents=KnownLatentsSource.Config(n_documents=1_024, families=("value",)),
-    d_sae=64,
-    train=TrainConfig(n_samples=60_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
-    ablated_documents=8,
-    eval_samples=2_000,
+    documents=KnownLatentsSource.Config(n_documents=512, families=("value",)),
+    d_sae=48,
+    train=TrainConfig(n_samples=30_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
+    ablated_documents=6,
+    eval_samples=1_000,
 )
 HEADLINES = (
     Headline(name="average_precision", label="Average precision", question="Are the strongest edges the real ones?"),

@@ -122,8 +122,9 @@ def edge_weights(
             total += products.mean() * table
         found.append(total)
     strength = torch.stack([rows.to_dense().double().sum(0) for rows in reads]).sum(0) / behind.shape[:2].numel()
-    share = found[1] / torch.where(strength > 0, strength, torch.inf)
-    return EdgeWeights(tables.abs().sum(0), *found, share)
+    weighted, expected = found
+    share = expected / torch.where(strength > 0, strength, torch.inf)
+    return EdgeWeights(tables.abs().sum(0), weighted, expected, share)
 
 
 def fires(rows: SparseRows) -> SparseRows:

@@ -77,7 +77,7 @@ def test_resampling_comes_each_time_so_many_samples_have_gone_by(monkeypatch: py
     """Batches of 32, every 80 samples: after 96 (past 80), 160 and 256 (past 240) samples, that is steps 3, 5 and 8."""
     done: list[int] = []
 
-    def resample(*arguments: Any) -> torch.Tensor:
+    def resample(*arguments: Any, target: Any) -> torch.Tensor:
         done.append(learner.optimizer.state[learner.sae.W_enc]["step"].int().item())
         return torch.zeros(0, dtype=torch.int64)
 

@@ -14,10 +14,10 @@ from sae_toolkit.ground_truth.magnitudes import RectifiedNormalMagnitudes
 from sae_toolkit.ground_truth.probabilities import uniform_probabilities
 
 
-def world(n_features: int = 6) -> World:
+def world(n_features: int = 6, l0: float = 2.0) -> World:
     return World(
         directions=torch.eye(n_features),
-        firing=IndependentFiring(probabilities=uniform_probabilities(n_features, expected_l0=2.0)),
+        firing=IndependentFiring(probabilities=uniform_probabilities(n_features, expected_l0=l0)),
         magnitudes=RectifiedNormalMagnitudes.same_for_all(n_features, mean=1.0, std=0.25),
     )
 
@@ -29,7 +29,7 @@ def two_views() -> ViewsSource:
 def small_source(folder: Path) -> ActivationSource:
     """For the contract tests: one site, as those know no others."""
     del folder
-    return ViewsSource(world(), {"early": gaussian(6, 3)})
+    return ViewsSource(world(40, 12.0), {"early": gaussian(40, 3)})  # samples without any feature would all be equal
 
 
 def test_each_site_shows_the_same_features_in_its_own_directions() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import loaded, plain
+from tiny_models import loaded, plain, random_tokens
 from toy import ToySource
 
 from sae_toolkit.activations import Text, TextConfig, TransformerSource, WholeRowsSource
@@ -28,7 +28,12 @@ def source(**changes: object) -> TransformerSource:
 def small_source(folder: Path) -> ActivationSource:
     """For the contract tests."""
     del folder
-    return WholeRowsSource(source())
+    tokenizer = loaded("tiny").tokenizer
+    documents = list(random_tokens(len(tokenizer), rows=40, context=40).numpy())
+    ids = Text(documents, tokenizer, TextConfig(context_length=CONTEXT, eval_share=0.3))
+    # rows that begin with the same words begin with the same activations
+    later = TransformerSource.Config(hooks=(HOOK,), shuffle_buffer="4096 tokens", exclude_positions=(0, 1, 2, 3))
+    return WholeRowsSource(TransformerSource(loaded("tiny"), ids, later))
 
 
 def test_samples_are_the_kept_tokens_of_the_rows() -> None:

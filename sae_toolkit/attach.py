@@ -48,4 +48,7 @@ def saved_fingerprint(path_or_hub_id: str | Path) -> Mapping[str, Any]:
         )
     if len(fingerprints) == 1:
         return dict(next(iter(fingerprints.values())))
-    return dict(fingerprints[setup["sites"][folder.name]])
+    site = setup["sites"][folder.name]
+    if not isinstance(site, str):
+        raise ValueError(f"attach: {folder} reads {', '.join(site)} together, and attaching is to one hook. Use load.")
+    return dict(fingerprints[site])

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sae_toolkit import Checkpoints, TopKSAE, TrainConfig, save, train
+from sae_toolkit import Checkpoints, TopKCrosscoder, TopKSAE, TrainConfig, save, train
 from sae_toolkit.activations import ModelConfig, Text, TextConfig, TransformerSource, load_model
 from sae_toolkit.activations.example_language import write_example_model, write_example_text
 from sae_toolkit.attach import attach
@@ -72,3 +72,14 @@ def test_another_precision_is_refused_unless_allowed(folder: Path) -> None:
 def test_an_sae_of_no_model_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="not trained on a language model"):
         attach(folder / "bare", model_in(folder))
+
+
+def test_what_reads_several_hooks_together_belongs_to_none(folder: Path, tmp_path: Path) -> None:
+    setup = {
+        "source": {"fingerprints": {"blocks.0.hook_mlp_out": {}, "blocks.1.hook_mlp_out": {}}},
+        "sites": {"both": ["blocks.0.hook_mlp_out", "blocks.1.hook_mlp_out"]},
+    }
+    crosscoder = TopKCrosscoder(TopKCrosscoder.Config(d_in=4, d_sae=8, k=2, site_widths=(2, 2)))
+    save(crosscoder, tmp_path / "both", provenance={"setup": setup})
+    with pytest.raises(ValueError, match=r"blocks\.0\.hook_mlp_out, blocks\.1\.hook_mlp_out together"):
+        attach(tmp_path / "both", load_model(ModelConfig(name=str(folder / "model"), device="cpu")))

@@ -7,7 +7,7 @@ import torch
 from fake_splicing import WIDTHS, FakeSplicingSource
 from toy import ToySource, small_config, toy_batch
 
-from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE
+from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE, TopKTranscoder
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
@@ -169,3 +169,9 @@ def test_more_controls_scores_and_a_ceiling_join_a_ladder():
     assert joined.saes["sae"]["c"].value == 0.2
     assert set(joined.controls) == {"floor/random", "ceiling/probe"}
     assert "c" not in ladder.saes["sae"]
+
+
+def test_what_predicts_another_site_has_no_controls():
+    transcoder = TopKTranscoder(TopKTranscoder.Config(d_in=6, d_out=4, d_sae=8, k=2)).eval()
+    with pytest.raises(ValueError, match="TopKTranscoder 'mlp' reads or predicts several sites"):
+        score_with_controls({"mlp": transcoder}, FakeSplicingSource(), n_samples=10, sites={"mlp": "early"})

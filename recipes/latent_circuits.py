@@ -11,7 +11,7 @@ own has .02 and .52. Random directions are no such floor where latents are chose
 verb already leans towards its embedding (.19, AUROC .66); from latent to latent they have .02. There raw weights name
 the right latent of 384 for .23 of verbs, weights times E[a_i a_j] for .88 (random directions .28). One latent per
 word matters: where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66 of words are
-left. One seed, 2026-11.
+left. Another seed of the SAEs has .91, 1.00, 1.00, and .92 of the weighted edges (2026-11).
 
     sae-toolkit run latent_circuits --output runs/latent_circuits
 """

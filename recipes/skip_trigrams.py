@@ -2,8 +2,9 @@
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits", one-layer transformers): "kindled ... lamp ->
 bright" is a head that lets "lamp" attend to "kindled" (QK) and raises "bright" where it does (OV). Every such trigram
-of the language is known. What all heads write for a verb, added up, names its value for .95 of them and not for all:
-heads that never look at a verb write noise for it. Weighted with attention, sum_h f1_h f2_h, all 64 are named.
+of the language is known. What all heads write for a verb, added up, names its value for .95 of them (.91 with another
+seed) and not for all: heads that never look at a verb write noise for it. Weighted with attention, sum_h f1_h f2_h, all
+64 are named with either seed.
 
 Also: the sum over paths is what the model computes; random heads neither copy nor anti-copy; and the error that one
 head must make with two trigrams of one source (log 2 nats), and two heads need not. Small initial weights (0.02) learn

@@ -35,12 +35,21 @@ class AttentionOnlySource(ActivationSource):
         """Expected share of them in the eval split."""
         exclude_positions: tuple[int, ...] = (0,)
         """Positions left out; the first token is always BOS."""
+        hooks: tuple[str, ...] | None = None
+        """Where the model is read, such as "blocks.0.hook_resid_pre"; None: everywhere."""
         seed: int = 0
         """Of the documents."""
 
     def __init__(self, model: AttentionOnly, language: Language, config: Config | None = None) -> None:
         self.config = AttentionOnlySource.Config() if config is None else config
         self.model, self.language = model, language
+        self.streams = residual_names(model.config.n_layers)
+        self.chosen = self.streams if self.config.hooks is None else self.config.hooks
+        unknown = [hook for hook in self.chosen if hook not in self.streams]
+        if unknown or not self.chosen:
+            raise ValueError(
+                f"AttentionOnlySource: hooks {list(self.chosen)} asked; choose among {', '.join(self.streams)}."
+            )
         seed = derived_seed(self.config.seed, "attention-only activations")
         tokens = draw_documents(language, self.config.n_documents, seed=seed).tokens
         context = tokens.shape[1]
@@ -58,7 +67,8 @@ class AttentionOnlySource(ActivationSource):
     @torch.no_grad()
     def read(self, tokens: Tensor) -> Tensor:
         """`[rows ctx d_in]`: the sites side by side."""
-        return torch.cat(self.model.weights().residuals(tokens), dim=-1)
+        found = dict(zip(self.streams, self.model.weights().residuals(tokens), strict=True))
+        return torch.cat([found[hook] for hook in self.chosen], dim=-1)
 
     @property
     def d_in(self) -> int:
@@ -66,9 +76,7 @@ class AttentionOnlySource(ActivationSource):
 
     @property
     def sites(self) -> Mapping[str, int]:
-        layers, d = self.model.config.n_layers, self.model.config.d_model
-        last = f"blocks.{layers - 1}.hook_resid_post" if layers else "resid"
-        return {f"blocks.{layer}.hook_resid_pre": d for layer in range(layers)} | {last: d}
+        return dict.fromkeys(self.chosen, self.model.config.d_model)
 
     @property
     def token_texts(self) -> Sequence[str]:
@@ -86,3 +94,9 @@ class AttentionOnlySource(ActivationSource):
             "language": self.language.describe(),
             "documents": asdict(self.config),
         }
+
+
+def residual_names(n_layers: int) -> tuple[str, ...]:
+    """The residual stream before every layer and after the last; "resid" where there is no layer."""
+    last = f"blocks.{n_layers - 1}.hook_resid_post" if n_layers else "resid"
+    return (*(f"blocks.{layer}.hook_resid_pre" for layer in range(n_layers)), last)

@@ -20,8 +20,8 @@ from sae_toolkit.sparse_rows import SparseRows
 
 SPARSE_SHARE = 1 / 16
 """Share of active latents up to which they are stored sparse. On CPUs both forms take about the same time at 1/10."""
-ROWS_AT_ONCE = 64
-"""Rows of dense latents that are looked at together: few enough to stay in the processor's cache."""
+LATENTS_AT_ONCE = 2**18
+"""Dense latents that are looked at together (float32: 1 MiB): few enough to stay in the processor's cache."""
 
 
 def latents_above(
@@ -114,7 +114,7 @@ class ByBlocks(torch.autograd.Function):
 
 def in_blocks(latents: Float[Tensor, "*batch d_sae"]) -> tuple[Float[Tensor, "_ d_sae"], ...]:
     """Views of a few rows each (of a copy, where the rows of a batch cannot be seen as one matrix)."""
-    return torch.split(latents.reshape(-1, latents.shape[-1]), ROWS_AT_ONCE)
+    return torch.split(latents.reshape(-1, latents.shape[-1]), max(1, LATENTS_AT_ONCE // latents.shape[-1]))
 
 
 def weighted_sums(

@@ -32,7 +32,8 @@ def weights() -> tuple[Tensor, ...]:
 
 @pytest.fixture(params=["dense", "sparse"])
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> type:
-    """Makes every share of active latents count as many, or as few."""
+    """Makes every share of active latents count as many, or as few; dense ones are mapped two rows at a time."""
+    monkeypatch.setattr(active_latents, "LATENTS_AT_ONCE", 14)
     monkeypatch.setattr(active_latents, "SPARSE_SHARE", 0.0 if request.param == "dense" else 0.999)
     return Tensor if request.param == "dense" else SparseRows
 
@@ -106,6 +107,7 @@ def test_an_sae_has_the_same_loss_and_gradients_in_both_forms(
     sae = working_sae(variant, normaliser=normaliser).double().train()
     with torch.no_grad():
         sae.b_enc -= 0.5  # so that some pre-activations lie below the widest window
+    monkeypatch.setattr(active_latents, "LATENTS_AT_ONCE", 7 * 16)  # blocks that do not divide the 40 rows
     sae.progress, x = 0.5, toy_batch(40).double().reshape(shape)
     signals = TrainingSignals(torch.zeros(16, dtype=torch.bool), torch.tensor(0.7, dtype=torch.float64))
     found = []

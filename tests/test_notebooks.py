@@ -33,7 +33,6 @@ def test_it_runs(path: Path, tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     shown = "".join(output.get("text", "") for cell in cells for output in cell.outputs)
-    assert not any(output.get("name") == "stderr" for cell in cells for output in cell.outputs), shown
     for wanted in SHOWN[path.stem]:
         assert re.search(wanted, shown), f"{wanted!r} is not in:\n{shown}"
 

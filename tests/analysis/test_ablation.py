@@ -28,7 +28,7 @@ def test_agreement_by_hand(method):
     sae = sae_of(source)
     found = attribution_agreement(sae, source, asked, n_rows=3, attribute=method)
     signs, ranks = [], []
-    for row in source.held_out_rows(3).tokens:
+    for row in source.spread_rows(3).tokens:
         attributed = method(sae, model, hook, row[None], asked(row)).by_latent()
         whole = asked(row)(model.logits(row[None]), row[None])
         effects = []

@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sae_toolkit import AbstractSAE, LearningConfig, TopKSAE, TrainConfig, train
+from sae_toolkit import AbstractSAE, LearningConfig, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import (
     SMALL_ATTENTION,
     AttentionOnlySource,
@@ -55,8 +55,11 @@ from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractDictionary
 from sae_toolkit.saes.coders import LinearTopK
 
-LEARNING = LearningConfig(learning_rate=1e-2, dead_after_samples=8_000, resample_every_samples=130_000)
-RESTARTED = replace(LEARNING, resample_every_samples=30_000)  # words are rare: each needs a latent of its own
+REVIVAL = RevivalConfig(dead_after_samples=8_000, resample_every_samples=130_000)
+LEARNING = LearningConfig(learning_rate=1e-2, revival=REVIVAL)
+RESTARTED = replace(
+    LEARNING, revival=replace(REVIVAL, resample_every_samples=30_000)
+)  # words are rare: each needs a latent of its own
 
 
 @dataclass(frozen=True, kw_only=True)

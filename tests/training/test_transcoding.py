@@ -14,6 +14,7 @@ from sae_toolkit import (
     LearningConfig,
     ReluCrosscoder,
     ReluTranscoder,
+    RevivalConfig,
     SkipTopKTranscoder,
     TopKCrosscoder,
     TopKSAE,
@@ -163,7 +164,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
             super().save(snapshot, saes)
             raise RuntimeError(f"stop at {snapshot.step}")
 
-    learning = LearningConfig(dead_after_samples=64, resample_every_samples=192)
+    learning = LearningConfig(revival=RevivalConfig(dead_after_samples=64, resample_every_samples=192))
     config = TrainConfig(n_samples=640, batch_size=32, preparation_samples=64, learning=learning)
     whole, resumed = both(), both(seed=5)
     train(whole, mapped_world(), config, **PLACED)

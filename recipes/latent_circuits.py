@@ -56,9 +56,9 @@ from sae_toolkit.saes.base import AbstractDictionary
 from sae_toolkit.saes.coders import LinearTopK
 
 REVIVAL = RevivalConfig(dead_after_samples=8_000, resample_every_samples=130_000)
-OFTEN = replace(REVIVAL, resample_every_samples=30_000)  # words are rare: each needs a latent of its own
 LEARNING = LearningConfig(learning_rate=1e-2, revival=REVIVAL)
-RESTARTED = replace(LEARNING, revival=OFTEN)
+# Words are rare: each needs a latent of its own.
+RESTARTED = replace(LEARNING, revival=replace(REVIVAL, resample_every_samples=30_000))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,12 @@ from sae_toolkit.run_folder import RunFolder
 QUICK = ["--leave_out", "floor/ica,floor/kmeans", "--samples", "300"]
 
 
+@pytest.fixture(autouse=True)
+def few_control_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How good controls are is no matter here."""
+    monkeypatch.setattr("sae_toolkit.metrics.ladder.CONTROL_SAMPLES", 3000)
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two tiny runs of a shipped recipe, on two worlds, reported without scores."""

@@ -344,7 +344,7 @@ def test_the_limit_of_an_older_container_counts(tmp_path: Path) -> None:
 @LINUX
 @pytest.mark.slow
 def test_the_predicted_peak_is_that_of_the_run_within_15_percent(tmp_path: Path) -> None:
-    recipe = ["toy_correlated", "--train.n_samples", "150000", "--eval_samples", "2000"]
+    recipe = ["toy_correlated", "--k", "6", "--train.n_samples", "60000", "--eval_samples", "2000"]
     plan = subprocess.run(command("plan", *recipe), check=True, capture_output=True, text=True)
     predicted = next(line for line in plan.stdout.splitlines() if "predicted peak" in line).split()[-2:]
     assert predicted[1] == "MB"

@@ -67,6 +67,8 @@ def small_config(variant: type[AbstractSAE], **changes: Any) -> Any:
             )
     if "site_widths" in chosen and "d_in" in changes:
         chosen["site_widths"] = (3, changes["d_in"] - 3)
+    if "d_out" in chosen and "d_in" in changes:
+        chosen["d_out"] = changes["d_in"]
     return variant.Config(**chosen | changes)
 
 

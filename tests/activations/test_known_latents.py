@@ -44,7 +44,7 @@ def source(tmp_path_factory):
 def test_every_sample_carries_what_is_true_of_its_token(source, split):
     features = LanguageFeatures(source.language)
     n_seen = 0
-    for batch, _ in zip(source.stream(64, seed=0, split=split), range(5), strict=False):
+    for batch, _ in zip(source.stream(64, seed=0, split=split), range(2), strict=False):
         for row in range(len(batch.activations)):
             document, position = int(batch.document_ids[row]), int(batch.positions[row])
             ids = source.tokens[document]
@@ -52,7 +52,7 @@ def test_every_sample_carries_what_is_true_of_its_token(source, split):
             truth = features.coefficients(ids[None]).to_dense()[0, position]
             assert torch.equal(batch.coefficients.to_dense()[row], truth)
             n_seen += 1
-    assert n_seen > 200
+    assert n_seen > 100
 
 
 def test_activations_are_those_of_the_document(source):

@@ -82,7 +82,7 @@ def test_resumed_equals_uninterrupted(resample_every: int | None, target_l0: flo
     assert result.n_samples == 25 * BATCH
 
 
-@pytest.mark.parametrize("stop_at", [1, 3, 24, 25])
+@pytest.mark.parametrize("stop_at", [1, 24, 25])
 def test_it_may_stop_after_any_step(stop_at: int, tmp_path: Path) -> None:
     class HereStopper(Stopper):
         pass
@@ -153,8 +153,8 @@ def test_another_setup_is_refused_with_the_difference(changes: dict[str, Any], m
     assert hashes(saes) == before
 
 
-def start(folder: Path, variant: str, **options: Any) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(SCRIPT), str(folder), variant, json.dumps(options)]
+def start(folder: Path, variants: list[str], **options: Any) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(SCRIPT), str(folder), json.dumps(variants), json.dumps(options)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -167,22 +167,23 @@ def wait_for_checkpoint(process: "subprocess.Popen[str]", folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", [variant.__name__ for variant in VARIANTS])
-def test_kill_9_at_a_random_moment_changes_no_bit(variant: str, tmp_path: Path) -> None:
-    target = {"target_l0": 2.0} if AbstractSAE.variants[variant].has_sparsity_penalty else {}
-    killed = start(tmp_path / "killed", variant, delay=0.01, **target)
+@pytest.mark.parametrize("again", range(2))
+def test_kill_9_at_a_random_moment_changes_no_bit(again: int, tmp_path: Path) -> None:
+    every = [variant.__name__ for variant in VARIANTS]
+    killed = start(tmp_path / "killed", every, delay=0.01, target_l0=2.0)
     wait_for_checkpoint(killed, tmp_path / "killed")
-    time.sleep(time.time_ns() % 1000 / 2000)  # up to half a second: any moment, also within a save
+    time.sleep(time.time_ns() % 1000 / 1000)  # up to a second: any moment, also within a save
+    assert killed.poll() is None, "it was done before it could be killed"
     killed.kill()
     killed.communicate()
-    assert run(tmp_path / "killed", variant, resume=True, **target) == run(None, variant, **target)
+    assert run(tmp_path / "killed", every, resume=True, target_l0=2.0) == run(None, every, target_l0=2.0)
     assert not list((tmp_path / "killed").glob(".unfinished-*"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_writes_a_resumable_checkpoint(number: signal.Signals, tmp_path: Path) -> None:
-    stopped = start(tmp_path, "TopKSAE", delay=0.02)
+    stopped = start(tmp_path, ["TopKSAE"], delay=0.02)
     wait_for_checkpoint(stopped, tmp_path)
     stopped.send_signal(number)
     output, errors = stopped.communicate(timeout=60)
@@ -190,4 +191,4 @@ def test_a_signal_writes_a_resumable_checkpoint(number: signal.Signals, tmp_path
     message, checkpoint = output.splitlines()
     assert number.name in message
     assert load(checkpoint).encode(toy_batch(2)).shape == (2, 16)
-    assert run(tmp_path, "TopKSAE", resume=True) == run(None, "TopKSAE")
+    assert run(tmp_path, ["TopKSAE"], resume=True) == run(None, ["TopKSAE"])

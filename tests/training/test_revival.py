@@ -120,7 +120,8 @@ def share_of_dead(variant: type[AbstractSAE], way: str) -> float:
 
 # A latent without weights of its own to be silenced by, or in a group of its own, cannot be forced dead this way.
 # Multi-TopK's wider selection reaches such latents by itself: without any of the three only a tenth stays dead.
-FREE_OF_IT = ("GroupMaxSAE", "AbsTopKSAE", "MultiTopKSAE")
+# Beside a skip connection a quarter does, and AuxK, which models what is left over, finds hardly anything to model.
+FREE_OF_IT = ("GroupMaxSAE", "AbsTopKSAE", "MultiTopKSAE", "SkipTopKTranscoder")
 FORCED = [v for v in VARIANTS if not v.tied_encoder and v.__name__ not in FREE_OF_IT]
 
 

@@ -187,7 +187,7 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path: Path) -> None:
         (
             TopKTranscoder(small_config(TopKTranscoder, d_in=16)),
             {"sites": SITES, "targets": TARGETS},
-            "d_out=8, but what it is to predict is 20 wide",
+            "d_out=16, but what it is to predict is 20 wide",
         ),
         (
             TopKSAE(small_config(TopKSAE, d_in=16)),

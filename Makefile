@@ -19,7 +19,7 @@ demo: $(READY)
 	$(BIN)/sae-toolkit run known_latents_residual --smoke --offline --output runs/demo/transformer
 
 test: check browser
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # Tests of pages need Debian's Chromium; where it cannot be had, they are skipped and say so.
 browser:

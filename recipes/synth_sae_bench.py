@@ -44,7 +44,7 @@ SMOKE = Config(
     world=SMALL_WORLD,
     k=6,
     d_sae=256,
-    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LearningConfig(learning_rate=3e-3)),
+    train=TrainConfig(n_samples=150_000, batch_size=256, learning=LearningConfig(learning_rate=3e-3)),
     eval_samples=2_000,
 )
 

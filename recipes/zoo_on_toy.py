@@ -31,6 +31,8 @@ class Config:
 
     world: Literal["independent", "correlated", "hierarchical"] = "independent"
     """How the features of the world fire."""
+    variants: tuple[str, ...] = ()
+    """Names without "SAE", such as TopK; none: every variant of the package that reads and reconstructs one site."""
     n_seeds: int = 1
     """Runs over consecutive seeds; scores become means with intervals over seeds."""
     train: TrainConfig = TrainConfig(n_samples=1_000_000)
@@ -41,7 +43,8 @@ class Config:
     """Optimizer updates between two looks at the recovery, which date the .95."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=120_000, batch_size=128), eval_samples=2_000)
+SMALL = TrainConfig(n_samples=120_000, batch_size=128)
+SMOKE = Config(train=SMALL, variants=("TopK", "JumpRelu", "Gated", "MatchingPursuit"), eval_samples=2_000)
 WORLDS = {"independent": (dataset_a, 6), "correlated": (correlated_world, 6), "hierarchical": (hierarchical_world, 2)}
 COLUMNS = ("mean_matched_cosine", "recall_at_0.9", "l0", "explained_variance", "dead_fraction", "samples_to_0.95")
 
@@ -52,7 +55,7 @@ def make_source(config: Config, run: RunFolder) -> SuperpositionSource:
 
 
 def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE]:
-    """One SAE of every variant that reads and reconstructs one site, as wide as the world has features."""
+    """One SAE of every variant, as wide as the world has features."""
     k, size = WORLDS[config.world][1], {"d_in": source.d_in, "d_sae": len(source.feature_names or ())}
     saes = {}
     for name, variant in sorted(AbstractSAE.variants.items()):
@@ -60,7 +63,9 @@ def make_saes(config: Config, source: ActivationSource) -> dict[str, AbstractSAE
         if variant.__module__.startswith("sae_toolkit.") and not {"d_out", "site_widths"} & set(fields):
             sparsity = {key: value for key, value in {"k": k, "wanted_l0": float(k)}.items() if key in fields}
             saes[name.removesuffix("SAE")] = variant(variant.Config(**size, **sparsity), seed=config.train.seed)
-    return saes
+    if strangers := set(config.variants) - set(saes):
+        raise ValueError(f"zoo_on_toy: variants {sorted(strangers)} asked; choose among {', '.join(saes)}.")
+    return {name: saes[name] for name in config.variants or saes}
 
 
 def main(config: Config, run: RunFolder) -> Report:

@@ -89,7 +89,7 @@ def textbook(task: Task, xs: list[Tensor]) -> Step:
 
 
 def floor(task: Task, xs: list[Tensor]) -> Step:
-    """What no step can do without: five dense products; or one, and four sums over the selected pairs; and the update.
+    """What no step can do without: every dense product; or one, and four sums over the selected pairs; and the update.
 
     The update is one fused pass over weights, gradients and both moments.
     """
@@ -116,7 +116,9 @@ def floor(task: Task, xs: list[Tensor]) -> Step:
     def step(x: Tensor, number: int) -> None:
         with torch.no_grad():
             if z is not None:
-                _ = x @ W_enc, z @ W_dec, z.T @ x, x @ W_enc, x.T @ z
+                products = (lambda: x @ W_enc, lambda: z @ W_dec, lambda: z.T @ x, lambda: x @ W_enc, lambda: x.T @ z)
+                for product in (*products, products[1], products[0])[: task.n_products]:
+                    product()
             else:
                 _ = x.to(dtype) @ W_enc.to(dtype)
                 for _ in range(2):

@@ -32,7 +32,8 @@ SIZES: dict[str, dict[str, int]] = {
     "medium": {"d_in": 768, "d_sae": 6144, "batch": 2048, "k": 32},
     "large": {"d_in": 768, "d_sae": 24576, "batch": 2048, "k": 32},
 }
-BY_RANK = ["floor", "floor, bf16", "ours", "ours, bf16 ranking", "textbook"]
+TENTH_DEAD, PLAIN_TOPK = "ours, a tenth dead", "ours, plain TopK"
+BY_RANK = ["floor", "floor, bf16", "ours", "ours, bf16 ranking", TENTH_DEAD, PLAIN_TOPK, "textbook"]
 BY_PENALTY = ["floor", "ours", "ours, half active", "textbook"]
 PEERS = ["SAELens", "SAELens, sparse", "SAELens, bf16", "dictionary_learning", "sparsify"]
 
@@ -41,11 +42,15 @@ PEERS = ["SAELens", "SAELens, sparse", "SAELens, bf16", "dictionary_learning", "
 class Contestant:
     """A worker process and what it measured."""
 
-    who: str
+    task: Task
     process: subprocess.Popen[str]
     version: str = ""
     seconds: list[float] = field(default_factory=list)
     peak_mb: float = 0.0
+
+    @property
+    def who(self) -> str:
+        return self.task.who
 
     def ask(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None
@@ -68,7 +73,7 @@ def started(task: Task, peers: Path | None) -> Contestant | None:
     ours = task.who.split(",")[0] in ("ours", "textbook", "floor")
     command = [sys.executable, str(HERE / "step_ours.py")] if ours else [str(peers), str(HERE / "step_peers.py")]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    contestant = Contestant(task.who, process)
+    contestant = Contestant(task, process)
     answer = contestant.ask(json.dumps(asdict(task)))
     contestant.version = answer["version"]
     if answer["missing"] is None:
@@ -88,11 +93,11 @@ def contest(variant: str, size: str, options: argparse.Namespace) -> list[Contes
             continue
         task = Task(
             who=who,
-            variant=variant,
+            variant="TopKSAE" if who == PLAIN_TOPK else variant,
             **SIZES[size],
             threads=options.threads,
             device=options.device,
-            dead_share=options.dead,
+            dead_share=0.1 if who == TENTH_DEAD else options.dead,
             steps=options.steps,
             clock=options.clock,
         )
@@ -109,10 +114,10 @@ def contest(variant: str, size: str, options: argparse.Namespace) -> list[Contes
     return contestants
 
 
-def floor_flop(variant: str, size: dict[str, int]) -> int:
-    """Multiplications and additions of the dense products that the floor counts: five, or one."""
-    products = 5 if AbstractSAE.variants[variant].has_sparsity_penalty else 1
-    return products * 2 * size["batch"] * size["d_in"] * size["d_sae"]
+def floor_flop(task: Task) -> int:
+    """Multiplications and additions of the dense products that the floor counts: those of every latent, or one."""
+    products = task.n_products if AbstractSAE.variants[task.variant].has_sparsity_penalty else 1
+    return products * 2 * task.batch * task.d_in * task.d_sae
 
 
 def rows_of(variant: str, size: str, contestants: list[Contestant], peak_tflops: float | None) -> list[dict[str, Any]]:
@@ -141,7 +146,7 @@ def rows_of(variant: str, size: str, contestants: list[Contestant], peak_tflops:
                 "peak_mb": contestant.peak_mb,
                 "share_of_peak": None
                 if peak_tflops is None
-                else floor_flop(variant, SIZES[size]) / seconds / (peak_tflops * 1e12),
+                else floor_flop(contestant.task) / seconds / (peak_tflops * 1e12),
                 "rounds": contestant.seconds,
             }
         )

@@ -43,6 +43,15 @@ class Task:
     def n_dead(self) -> int:
         return int(self.dead_share * self.d_sae)
 
+    @property
+    def n_products(self) -> int:
+        """Dense products of batch x d_in x d_sae in a step where every latent is active.
+
+        Encode, decode, and the gradients of both weights and of the latents; a Gated SAE decodes and differentiates
+        its gate as well.
+        """
+        return 7 if self.variant == "GatedSAE" else 5
+
 
 Step = Callable[[Tensor, int], None]
 """One whole training step on a batch; the number counts from 0."""

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sae_toolkit.saes.cuts import kept_above
 from sae_toolkit.saes.selection import Encoder, few_above
 from sae_toolkit.saes.sparse_ops import dense_pre_acts, sparse_decode, with_encoder_gradient
 from sae_toolkit.sparse_rows import SparseRows
@@ -37,7 +38,9 @@ def latents_above(
     pre_acts = few_above_or_all(x, W_enc, b_enc, b_dec, bound=level)
     if isinstance(pre_acts, SparseRows):
         return pre_acts
-    return pre_acts.relu() if isinstance(level, float) and level == 0 else torch.where(pre_acts > level, pre_acts, 0.0)
+    if isinstance(level, float):
+        return pre_acts.relu_() if level == 0 else each_value(pre_acts, lambda p: kept_above(p, p - level))
+    return each_value(pre_acts, lambda p, own: kept_above(p, p - own), level)
 
 
 def few_above_or_all(
@@ -64,7 +67,7 @@ def each_latent(
     """function(activation, parameter of its latent, ...) wherever a latent is not 0; what is 0 stays 0."""
     if isinstance(latents, SparseRows):
         return each_value(latents, function, *parameters)
-    return each_value(latents, lambda z, *own: torch.where(z != 0, function(z, *own), 0.0), *parameters)
+    return each_value(latents, lambda z, *own: kept_above(function(z, *own), z.abs()), *parameters)
 
 
 def each_value(
@@ -117,18 +120,35 @@ def in_blocks(latents: Float[Tensor, "*batch d_sae"]) -> tuple[Float[Tensor, "_ 
     return torch.split(latents.reshape(-1, latents.shape[-1]), max(1, LATENTS_AT_ONCE // latents.shape[-1]))
 
 
-def weighted_sums(
+@torch.no_grad()
+def active_counts(latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, " d_sae"]:
+    """For how many samples each latent is not 0 (exact up to 2^24 of them); a stored value of 0 does not count."""
+    if isinstance(latents, SparseRows):
+        # A sum, not boolean indexing: that would have a data-dependent size and wait for the GPU.
+        counts = torch.zeros(latents.n_columns, device=latents.indices.device)
+        return counts.index_add_(0, latents.indices, (latents.values != 0).float())
+    counts = torch.zeros(latents.shape[-1], device=latents.device)
+    for block in in_blocks(latents):
+        counts += torch.ne(block, 0, out=torch.empty_like(block, dtype=counts.dtype)).sum(0)
+    return counts
+
+
+def mean_weighted_total(
     latents: Float[Tensor, "*batch d_sae"] | SparseRows, weights: Float[Tensor, " d_sae"]
-) -> Float[Tensor, "*batch"]:
-    """sum_i z_i * weights_i of each sample, such as an L1 penalty weighted by decoder norms."""
-    return decode_either(latents, weights.unsqueeze(1)).squeeze(-1)
+) -> Float[Tensor, ""]:
+    """mean_b sum_i z_i * weights_i, such as an L1 penalty weighted by decoder norms."""
+    if isinstance(latents, SparseRows):
+        return sparse_decode(latents, weights.unsqueeze(1)).mean()
+    # By columns first: the gradient to the latents is then one row, repeated, and no matrix is written for it.
+    rows = latents.reshape(-1, latents.shape[-1])
+    return rows.sum(0) @ weights / rows.shape[0]
 
 
 def mean_total(latents: Float[Tensor, "*batch d_sae"] | SparseRows) -> Float[Tensor, ""]:
     """mean_b sum_i z_i."""
     if isinstance(latents, SparseRows):
         return latents.values.sum() / latents.n_rows
-    return latents.sum(-1).mean()
+    return latents.sum() / latents[..., 0].numel()
 
 
 def decode_either(

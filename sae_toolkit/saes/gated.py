@@ -59,11 +59,12 @@ class GatedSAE(AbstractSAE):
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
         gate = kept_pre_acts(self, output)
+        total = mean_total(gate)  # first: its gradient, one number, is then added in place to the matrix of the other
         via_gate = self.normaliser.normalise(x) - (decode_either(gate, self.W_dec.detach()) + self.b_dec.detach())
         weight = self.config.l1_coefficient * signals.sparsity_weight / self.d_in**0.5
         return {
             "mse": self.normalised_error(x, output).square().mean(),
-            "l1": weight * mean_total(gate),
+            "l1": weight * total,
             "gate_mse": via_gate.square().mean(),
         }
 
@@ -81,4 +82,5 @@ def magnitude(
     b_mag: Float[Tensor, "*each"],
 ) -> Float[Tensor, "*places"]:
     """ReLU(exp(r_mag) (pi - b_enc) + b_mag): how strongly a latent fires whose gate is open."""
-    return (r_mag.exp() * (pre_acts - b_enc) + b_mag).relu()
+    gain = r_mag.exp()
+    return torch.addcmul(b_mag - gain * b_enc, gain, pre_acts).relu()

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from sae_toolkit.saes.active_latents import each_value, few_above_or_all, in_blocks, latents_above
+from sae_toolkit.saes.active_latents import few_above_or_all, in_blocks, latents_above
 from sae_toolkit.saes.base import AbstractSAE, Latents
+from sae_toolkit.saes.cuts import kept_above, kept_inside, ones_inside
 from sae_toolkit.sparse_rows import SparseRows
 
 
@@ -57,12 +58,11 @@ def jumping_latents(
 
 def jump_relu(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: float) -> Latents:
     """ReLU(p) H(p - theta), with d/d theta = -theta / eps inside the window (equation 11); theta < 0 acts as 0."""
-
-    def jump(p: Tensor, theta: Tensor) -> Tensor:
-        jumped: Tensor = JumpRelu.apply(p, theta.expand_as(p), bandwidth)  # type: ignore[no-untyped-call]
-        return jumped
-
-    return each_value(pre_acts, jump, threshold)
+    if isinstance(pre_acts, SparseRows):
+        own = threshold[pre_acts.indices]
+        return pre_acts.with_values(JumpRelu.apply(pre_acts.values, own, bandwidth))  # type: ignore[no-untyped-call]
+    jumped: Tensor = JumpRelu.apply(pre_acts, threshold, bandwidth)  # type: ignore[no-untyped-call]
+    return jumped
 
 
 def step_l0(pre_acts: Latents, threshold: Float[Tensor, " d_sae"], bandwidth: float) -> Float[Tensor, ""]:
@@ -83,33 +83,41 @@ def counted(
         near = (pre_acts.values - own).abs() < bandwidth / 2
         inside.index_add_(0, pre_acts.indices, near.to(bar.dtype))
         return (pre_acts.values > own).to(bar.dtype).sum() / pre_acts.n_rows, inside / pre_acts.n_rows
-    above, n_rows = torch.zeros_like(bar), pre_acts[..., 0].numel()
+    above, n_rows = bar.new_zeros((), dtype=torch.float64), pre_acts[..., 0].numel()
     for block in in_blocks(pre_acts):
-        above += (block > bar).sum(0)
-        inside += ((block - bar).abs() < bandwidth / 2).sum(0)
-    return above.sum() / n_rows, inside / n_rows
+        margins = block - bar
+        inside += ones_inside(margins, within=bandwidth / 2).sum(0)
+        above += torch.gt(margins, 0, out=margins).sum()
+    return above / n_rows, inside / n_rows
 
 
 class JumpRelu(torch.autograd.Function):
-    """The JumpReLU with its pseudo-derivative; thresholds have the shape of the pre-activations."""
+    """The JumpReLU with its pseudo-derivative, a few rows at a time; a threshold for each column.
+
+    Rows that are in the processor's cache are read as often as the formulas ask.
+    """
 
     @staticmethod
     def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
         ctx.save_for_backward(pre_acts, threshold)
         ctx.bandwidth = bandwidth
-        return torch.where(pre_acts > threshold.clamp_min(0), pre_acts, 0.0)
+        bar = threshold.clamp_min(0)
+        jumped = torch.empty_like(pre_acts, memory_format=torch.contiguous_format)
+        for p, out in zip(in_blocks(pre_acts), in_blocks(jumped), strict=True):
+            out.copy_(kept_above(p, p - bar))
+        return jumped
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
         pre_acts, threshold = ctx.saved_tensors
         bar = threshold.clamp_min(0)
-        inside = (pre_acts - bar).abs() < ctx.bandwidth / 2
-        return (
-            torch.where(pre_acts > bar, grad, 0.0),
-            torch.where(inside, grad * bar / -ctx.bandwidth, 0.0),
-            None,
-        )
+        to_pre_acts = torch.empty_like(pre_acts, memory_format=torch.contiguous_format)
+        in_window = torch.zeros_like(bar)
+        for p, grad, out in zip(in_blocks(pre_acts), in_blocks(grads[0]), in_blocks(to_pre_acts), strict=True):
+            margins = p - bar
+            out.copy_(kept_above(grad, margins))
+            in_window += kept_inside(grad, margins, within=ctx.bandwidth / 2).sum(0)
+        return to_pre_acts, in_window * bar / -ctx.bandwidth, None
 
 
 class MeanL0(torch.autograd.Function):

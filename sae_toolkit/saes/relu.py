@@ -10,7 +10,7 @@ from typing import ClassVar
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.active_latents import latents_above, weighted_sums
+from sae_toolkit.saes.active_latents import latents_above, mean_weighted_total
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -43,6 +43,6 @@ class ReluSAE(AbstractSAE):
         self, x: Float[Tensor, "*batch d_in"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
         error = self.normalised_error(x, output)
-        sizes = weighted_sums(output.latent_acts, self.W_dec.norm(dim=1)).mean()
+        sizes = mean_weighted_total(output.latent_acts, self.W_dec.norm(dim=1))
         l1 = self.config.l1_coefficient * signals.sparsity_weight * sizes / self.d_in**0.5
         return {"mse": error.square().mean(), "l1": l1}

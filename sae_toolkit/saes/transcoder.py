@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sae_toolkit.saes.active_latents import latents_above, weighted_sums
+from sae_toolkit.saes.active_latents import latents_above, mean_weighted_total
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput, TrainingSignals
 from sae_toolkit.saes.normalise import Normaliser, NormaliserName, make_normaliser
 from sae_toolkit.saes.rank_selection import SelectingConfig, current_k, largest_of_rows, smallest_selected
@@ -151,6 +151,6 @@ class ReluTranscoder(AbstractSAE):
     def loss_terms(
         self, target: Float[Tensor, "*batch d_out"], output: SAEOutput, signals: TrainingSignals
     ) -> dict[str, Float[Tensor, ""]]:
-        sizes = weighted_sums(output.latent_acts, self.W_dec.norm(dim=1)).mean()
+        sizes = mean_weighted_total(output.latent_acts, self.W_dec.norm(dim=1))
         l1 = self.config.l1_coefficient * signals.sparsity_weight * sizes / self.d_out**0.5
         return {"mse": self.normalised_error(target, output).square().mean(), "l1": l1}

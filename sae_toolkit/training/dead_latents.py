@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sae_toolkit.saes.active_latents import active_counts
 from sae_toolkit.saes.base import AbstractSAE, SAEOutput
-from sae_toolkit.sparse_rows import SparseRows
 
 TOLERATED_SHARE = 0.05
 """Share of dead latents at the end of a run above which the run says so."""
@@ -45,14 +45,9 @@ class DeadLatents:
         self.samples_since_fired[latents] = 0
 
 
-def firing_counts(output: SAEOutput) -> Int[Tensor, " d_sae"]:
+def firing_counts(output: SAEOutput) -> Float[Tensor, " d_sae"]:
     """In how many samples of the batch each latent is active; a selected value of zero is no firing."""
-    acts = output.latent_acts
-    if not isinstance(acts, SparseRows):
-        return (acts.detach() != 0).sum(0)
-    # A sum, not boolean indexing: that would have a data-dependent size and wait for the GPU.
-    counts = torch.zeros(acts.n_columns, dtype=torch.int64, device=acts.indices.device)
-    return counts.index_add_(0, acts.indices, (acts.values.detach() != 0).long())
+    return active_counts(output.latent_acts)
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from sae_toolkit import (
     TrainingSignals,
 )
 from sae_toolkit.saes import active_latents
-from sae_toolkit.saes.active_latents import each_latent, latents_above, mean_total, weighted_sums
+from sae_toolkit.saes.active_latents import each_latent, latents_above, mean_total, mean_weighted_total
 from sae_toolkit.saes.sparse_ops import sparse_decode
 from sae_toolkit.sparse_rows import SparseRows
 
@@ -73,14 +73,14 @@ def test_a_jump_with_a_parameter_for_each_latent(form: type) -> None:
         torch.testing.assert_close(ours, theirs)
 
 
-def test_weighted_sums(form: type) -> None:
+def test_mean_weighted_total(form: type) -> None:
     inputs, norms = weights(), leaf(7, seed=6)
     x, W_enc, b_enc, b_dec = inputs
-    sums = weighted_sums(latents_above(*inputs), norms)
-    expected = (((x - b_dec) @ W_enc + b_enc).relu() * norms).sum(1)
-    torch.testing.assert_close(sums, expected)
-    given = torch.autograd.grad(sums.square().sum(), (*inputs, norms))
-    for ours, theirs in zip(given, torch.autograd.grad(expected.square().sum(), (*inputs, norms)), strict=True):
+    total = mean_weighted_total(latents_above(*inputs), norms)
+    expected = (((x - b_dec) @ W_enc + b_enc).relu() * norms).sum(1).mean()
+    torch.testing.assert_close(total, expected)
+    given = torch.autograd.grad(total.square(), (*inputs, norms))
+    for ours, theirs in zip(given, torch.autograd.grad(expected.square(), (*inputs, norms)), strict=True):
         torch.testing.assert_close(ours, theirs)
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from sae_toolkit import AbstractSAE, ReluCrosscoder, TopKCrosscoder, TrainConfig, evaluate, train
+from sae_toolkit import AbstractSAE, ReluCrosscoder, TopKCrosscoder, TrainConfig, train
 from sae_toolkit.activations import ViewsSource
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
 from sae_toolkit.ground_truth import uniform_probabilities as uniform
-from sae_toolkit.metrics import Reconstruction, SiteReconstruction, Sparsity, match_latents
+from sae_toolkit.metrics import match_latents, score_with_controls
 from sae_toolkit.report import (
     Expectation,
     Headline,
@@ -101,19 +101,19 @@ def main(config: Config, run: RunFolder) -> Report:
     sites = dict.fromkeys(saes, tuple(source.sites))
     learning = {"ReLU": replace(config.train.learning, target_l0=float(config.l0))}
     train(saes, source, config.train, learning=learning, sites=sites, **run.training())
-    everyone = {**saes, "untrained": build_crosscoders(config)["TopK"]}
-    metrics = lambda: [Reconstruction(), SiteReconstruction(source.sites), Sparsity()]  # noqa: E731
-    found = evaluate(everyone, source, n_samples=config.eval_samples, metrics=metrics)
+    everyone = {**saes, "untrained TopK": build_crosscoders(config)["TopK"]}
+    ladder = score_with_controls(saes, source, sites=sites, n_samples=config.eval_samples, seed=config.train.seed)
     scores = [
         row
         for name, sae in everyone.items()
-        for row in scores_of(name, {**placement(source, sae), **found[name]}, n=config.n_features)
+        for row in scores_of(name, {**placement(source, sae), **ladder.saes.get(name, {})}, n=config.n_features)
     ]
     ranks = [float(rank) for rank in range(config.n_features)]
     lines = [Line(name=name, x=ranks, y=shares(source, sae)[1].tolist()) for name, sae in everyone.items()]
     chart = line_chart_panel("Where latents live", CAPTION, lines, x_label="feature", y_label="second site's share")
-    described = source.describe()
-    return build_experiment_report(config, run, scores, [chart], description=described, headlines=HEADLINES, saes=saes)
+    return build_experiment_report(
+        config, run, scores, [chart], description=source.describe(), headlines=HEADLINES, saes=saes, ladder=ladder
+    )
 
 
 EXPECTED = (
@@ -122,11 +122,11 @@ EXPECTED = (
     *(Expectation(score="second_share_of_first_only", sae=sae, at_most=0.08) for sae in ("TopK", "ReLU")),
     *(Expectation(score="second_share_of_second_only", sae=sae, at_least=0.92) for sae in ("TopK", "ReLU")),
     *(Expectation(score="second_share_of_shared", sae=s, at_least=0.45, at_most=0.55) for s in ("TopK", "ReLU")),
-    Expectation(score="matched_cosine", sae="untrained", at_most=0.4),
+    Expectation(score="matched_cosine", sae="untrained TopK", at_most=0.4),
 )
 SMOKE_EXPECTED = (
     *(Expectation(score="matched_cosine", sae=sae, at_least=0.93) for sae in ("TopK", "ReLU")),
     *(Expectation(score="second_share_of_first_only", sae=sae, at_most=0.1) for sae in ("TopK", "ReLU")),
     *(Expectation(score="second_share_of_second_only", sae=sae, at_least=0.9) for sae in ("TopK", "ReLU")),
-    Expectation(score="matched_cosine", sae="untrained", at_most=0.4),
+    Expectation(score="matched_cosine", sae="untrained TopK", at_most=0.4),
 )

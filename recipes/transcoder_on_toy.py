@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
-from sae_toolkit import AbstractSAE, ReluTranscoder, SkipTopKTranscoder, TopKTranscoder, TrainConfig, evaluate, train
-from sae_toolkit.activations import ViewsSource, site_of
+from sae_toolkit import AbstractSAE, ReluTranscoder, SkipTopKTranscoder, TopKTranscoder, TrainConfig, train
+from sae_toolkit.activations import ViewsSource
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
 from sae_toolkit.ground_truth import uniform_probabilities as uniform
-from sae_toolkit.metrics import Reconstruction, Sparsity, match_latents, reading_directions
+from sae_toolkit.metrics import match_latents, reading_directions, score_with_controls
 from sae_toolkit.report import (
     Expectation,
     Headline,
@@ -94,22 +94,22 @@ def agreement(source: ViewsSource, sae: AbstractSAE) -> dict[str, float]:
 def main(config: Config, run: RunFolder) -> Report:
     """Trains all in one pass, and scores them beside an untrained one."""
     source, saes = build_world(config), build_transcoders(config)
-    sites, targets = dict.fromkeys(saes, "read"), dict.fromkeys(saes, "written")
+    places = {"sites": dict.fromkeys(saes, "read"), "targets": dict.fromkeys(saes, "written")}
     learning = {"ReLU": replace(config.train.learning, target_l0=float(config.l0))}
-    train(saes, source, config.train, learning=learning, sites=sites, targets=targets, **run.training())
-    everyone = {**saes, "untrained": build_transcoders(config)["TopK"]}
-    there = site_of(source, "read", target="written")
-    found = evaluate(everyone, there, n_samples=config.eval_samples, metrics=lambda: [Reconstruction(), Sparsity()])
+    train(saes, source, config.train, learning=learning, **places, **run.training())
+    ladder = score_with_controls(saes, source, **places, n_samples=config.eval_samples, seed=config.train.seed)
+    everyone = {**saes, "untrained TopK": build_transcoders(config)["TopK"]}
     scores = [
         row
         for name, sae in everyone.items()
-        for row in scores_of(name, {**agreement(source, sae), **found[name]}, n=config.n_features)
+        for row in scores_of(name, {**agreement(source, sae), **ladder.saes.get(name, {})}, n=config.n_features)
     ]
     ranks = [float(rank) for rank in range(config.n_features)]
     lines = [Line(name=name, x=ranks, y=sorted(cosines(source, sae).tolist())) for name, sae in everyone.items()]
     chart = line_chart_panel("What latents write", CAPTION, lines, x_label="features, worst first", y_label="cosine")
-    described = source.describe()
-    return build_experiment_report(config, run, scores, [chart], description=described, headlines=HEADLINES, saes=saes)
+    return build_experiment_report(
+        config, run, scores, [chart], description=source.describe(), headlines=HEADLINES, saes=saes, ladder=ladder
+    )
 
 
 EXPECTED = (
@@ -119,13 +119,13 @@ EXPECTED = (
     Expectation(score="explained_variance", sae="TopK", at_least=0.75, at_most=0.83),
     Expectation(score="explained_variance", sae="Skip", at_least=0.84),
     Expectation(score="written_cosine", sae="Skip", at_most=0.8),
-    Expectation(score="reads_its_feature", sae="untrained", at_most=0.12),
-    Expectation(score="written_cosine", sae="untrained", at_most=0.4),
+    Expectation(score="reads_its_feature", sae="untrained TopK", at_most=0.12),
+    Expectation(score="written_cosine", sae="untrained TopK", at_most=0.4),
 )
 SMOKE_EXPECTED = (
     Expectation(score="written_cosine", sae="TopK", at_least=0.9),
     Expectation(score="reads_its_feature", sae="TopK", at_least=0.9),
     Expectation(score="written_cosine", sae="ReLU", at_least=0.85),
     Expectation(score="explained_variance", sae="Skip", at_least=0.8),
-    Expectation(score="reads_its_feature", sae="untrained", at_most=0.12),
+    Expectation(score="reads_its_feature", sae="untrained TopK", at_most=0.12),
 )

@@ -76,7 +76,6 @@ def describe(saved: "SavedSAE", options: argparse.Namespace, rest: Sequence[str]
     """The record of the latents that were asked for."""
     from sae_toolkit import analysis  # noqa: PLC0415
     from sae_toolkit import config as configs  # noqa: PLC0415
-    from sae_toolkit.activations.splicing_site import site_of  # noqa: PLC0415
     from sae_toolkit.checkpoint import load  # noqa: PLC0415
     from sae_toolkit.loggers import say_on_stderr  # noqa: PLC0415
     from sae_toolkit.origin import asked_origin, origin_of  # noqa: PLC0415
@@ -86,9 +85,10 @@ def describe(saved: "SavedSAE", options: argparse.Namespace, rest: Sequence[str]
     origin = asked_origin("dashboard", options, rest) or origin_of(saved)
     with tempfile.TemporaryDirectory() as temporary:
         say_on_stderr(f"{origin.recipe.name}: building its source")
-        source = site_of(origin.source(Path(temporary)), saved.site)
+        whole = origin.source(Path(temporary))
+        source = whole if saved.place is None else saved.place.seen(whole)
         say_on_stderr(f"{saved.name}: describing {len(latents):,} latents on {options.tokens:,} samples")
-        where = saved.site or origin.recipe.name
+        where = origin.recipe.name if saved.place is None else str(saved.place)
         return analysis.describe_latents(
             sae,
             source,

@@ -86,6 +86,7 @@ def score_group(
     label: str, origin: "Origin", saved: Sequence["SavedSAE"], source: "ActivationSource", options: argparse.Namespace
 ) -> "Evaluated":
     """The ladder of the SAEs of one source."""
+    from sae_toolkit.activations.place import sites_and_targets  # noqa: PLC0415
     from sae_toolkit.checkpoint import load  # noqa: PLC0415
     from sae_toolkit.loggers import say_on_stderr  # noqa: PLC0415
     from sae_toolkit.metrics import ControlStore, default_metrics, full_metrics, score_with_controls  # noqa: PLC0415
@@ -93,7 +94,8 @@ def score_group(
     from sae_toolkit.report.evaluation import Evaluated  # noqa: PLC0415
 
     saes = {sae.name: load(sae.folder) for sae in saved}
-    sites = {sae.name: sae.site for sae in saved if sae.site is not None and len(source.sites) > 1}
+    places = {sae.name: sae.place for sae in saved if sae.place is not None and len(source.sites) > 1}
+    sites, targets = sites_and_targets(places)
     asked_out = tuple(name for name in options.leave_out.split(",") if name)
     ladder = score_with_controls(
         saes,
@@ -102,10 +104,11 @@ def score_group(
         seed=configs.seed_of(origin.config),
         leave_out=(*origin.recipe.leave_out, *asked_out),
         sites=sites,
+        targets=targets,
         loss_tokens=options.loss_tokens,
         metrics=full_metrics if options.full else default_metrics,
         store=ControlStore(options.controls or options.output / "controls"),
         say=lambda text: say_on_stderr(f"{label}: {text}"),
     )
     changed = {sae.name: differences_from_training(sae, source) for sae in saved}
-    return Evaluated(label, origin, {sae.name: sae.folder for sae in saved}, saes, source, sites, ladder, changed)
+    return Evaluated(label, origin, {sae.name: sae.folder for sae in saved}, saes, source, places, ladder, changed)

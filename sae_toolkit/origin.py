@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sae_toolkit import config as configs
+from sae_toolkit.activations.place import Place
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.checkpoint import read_provenance, saes_below
 from sae_toolkit.differences import differences, without_labels
@@ -33,10 +34,11 @@ class SavedSAE:
         return dict(self.provenance.get("setup", {}))
 
     @property
-    def site(self) -> str | None:
-        """The place of the source that it reads, where its run said so."""
-        read: str | None = self.setup.get("sites", {}).get(self.folder.name)
-        return read
+    def place(self) -> Place | None:
+        """What it reads of its source, and predicts, where its run said so."""
+        read = self.setup.get("sites", {}).get(self.folder.name)
+        target = self.setup.get("targets", {}).get(self.folder.name)
+        return None if read is None else Place(tuple(read) if isinstance(read, list) else read, target)
 
 
 def saved_saes(paths: list[Path]) -> list[SavedSAE]:

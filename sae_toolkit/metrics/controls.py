@@ -17,6 +17,7 @@ from sae_toolkit.metrics.components import both_signs, ica_directions, kmeans_di
 from sae_toolkit.metrics.control_store import ControlStore
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE, SAEOutput
 from sae_toolkit.saes.coders import Coder, LinearTopK, MatchingPursuit, NonnegativeLasso, RefittedTopK
+from sae_toolkit.saes.normalise import Normaliser
 from sae_toolkit.saes.weights_hash import tensor_sha256
 from sae_toolkit.seeding import generator_for
 
@@ -70,6 +71,24 @@ class FixedDictionary(AbstractDictionary):
         return {"kind": "FixedDictionary", **hashes, "coder": repr(self.coder)}
 
 
+class InUnits(AbstractDictionary):
+    """A dictionary of normalised activations, asked with raw ones: where several sites must count alike."""
+
+    def __init__(self, inner: AbstractDictionary, units: Normaliser) -> None:
+        self.inner, self.units, self.d_in, self.d_sae = inner, units, inner.d_in, inner.d_sae
+
+    def forward(self, x: Float[Tensor, "*batch d_in"]) -> SAEOutput:
+        output = self.inner.forward(self.units.normalise(x))
+        return output._replace(reconstruction=self.units.denormalise(output.reconstruction))
+
+    def decoder_directions(self) -> Float[Tensor, "w d_in"]:
+        return self.units.denormalise_difference(self.inner.decoder_directions())
+
+    def identity(self) -> dict[str, Any]:
+        kept = {name: tensor_sha256(tensor) for name, tensor in self.units.state_dict().items()}
+        return {"kind": "InUnits", "inner": self.inner.identity(), "units": kept}
+
+
 def random_directions(w: int, d_in: int, *, seed: int) -> Float[Tensor, "w d_in"]:
     """Uniform on the sphere."""
     directions = torch.randn(w, d_in, generator=generator_for(seed, "random control"))
@@ -107,13 +126,26 @@ def shuffled_rows(sample: Float[Tensor, "batch d_in"], w: int, *, seed: int) -> 
     return data_rows(sample.gather(0, order), w, seed=seed)
 
 
-def untrained(sae: AbstractSAE, sample: Float[Tensor, "batch d_in"], *, seed: int) -> AbstractSAE:
-    """The same SAE freshly initialised: only the normaliser and b_dec (statistics of the data) are kept."""
+def untrained(
+    sae: AbstractSAE,
+    sample: Float[Tensor, "batch d_in"],
+    *,
+    seed: int,
+    target: Float[Tensor, "batch d_out"] | None = None,
+) -> AbstractSAE:
+    """The same SAE freshly initialised: only the normalisers and b_dec (statistics of the data) are kept.
+
+    What a transcoder has beside its latents is fitted to its `target`, as it is before training.
+    """
     initial = type(sae)(sae.config, seed=seed)
     initial.normaliser = copy.deepcopy(sae.normaliser)
+    initial.output_normaliser = copy.deepcopy(sae.output_normaliser)
     initial.to(sae.b_dec.device)
     with torch.no_grad():
         initial.b_dec.copy_(sae.b_dec)
+        if target is not None:
+            x, y = sample.to(sae.b_dec.device), target.to(sae.b_dec.device)
+            initial.fit_bypass_(initial.normaliser.normalise(x), initial.target_normaliser.normalise(y))
         initial.eval()
         initial.calibrate_(rows.to(sae.b_dec.device) for rows in torch.split(sample, CALIBRATED_AT_ONCE))
     return initial
@@ -164,17 +196,19 @@ def standard_controls(
     directions: Float[Tensor, "n_features d_in"] | None = None,
     bias: Float[Tensor, " d_in"] | None = None,
     lasso_penalty: float = 0.1,
+    units: Normaliser | None = None,
 ) -> dict[str, AbstractDictionary]:
     """Floors as wide as the SAE and, where the truth is known, ceilings; keys are "floor/..." and "ceiling/...".
 
     Floors express x - mean by non-negative pursuit with k atoms, the best that is commonly done with a dictionary: a
     linear read-out would make straw men of them. Some also come "by top-k", the kind of choice that an SAE makes.
     `floors` are ready `floor_directions` of this width; `bias` is what the world adds to every sample; `lasso_penalty`
-    is in units of its coefficients.
+    is in units of its coefficients. With `units`, which several sites need, floors are made in normalised units.
     """
     sample = sample.detach().cpu().float()
-    mean = sample.mean(0)
-    floors = floor_directions(sample, sae.d_sae, seed=seed) if floors is None else floors
+    seen = sample if units is None else units.normalise(sample)
+    mean = seen.mean(0)
+    floors = floor_directions(seen, sae.d_sae, seed=seed) if floors is None else floors
     controls: dict[str, AbstractDictionary] = {
         name: FixedDictionary(rows, coder=MatchingPursuit(k), offset=mean) for name, rows in floors.items()
     }
@@ -183,6 +217,8 @@ def standard_controls(
         for name, rows in floors.items()
         if name in CHOSEN_LIKE_AN_SAE
     }
+    if units is not None:
+        controls = {name: InUnits(control, units) for name, control in controls.items()}
     if isinstance(sae, AbstractSAE):
         controls["floor/untrained"] = untrained(sae, sample, seed=seed)
     if directions is not None:

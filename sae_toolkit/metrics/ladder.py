@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from jaxtyping import Float
 
-from sae_toolkit.activations.named_sites import sites_read
-from sae_toolkit.activations.source import ActivationSource, KnownFeatures
+from sae_toolkit.activations.named_sites import sites_read, targets_read
+from sae_toolkit.activations.place import Place
+from sae_toolkit.activations.source import ActivationSource, KnownFeatures, Site
 from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.metrics.components import kmeans_directions
 from sae_toolkit.metrics.control_store import ControlStore
@@ -27,8 +28,10 @@ from sae_toolkit.metrics.reconstruction import Reconstruction
 from sae_toolkit.metrics.recovery import FeatureRecovery
 from sae_toolkit.metrics.scoring import Scoring, silent
 from sae_toolkit.metrics.sparsity import Sparsity
+from sae_toolkit.metrics.transcoder_controls import own_directions, rebuilds, transcoder_floors
 from sae_toolkit.saes.base import AbstractDictionary, AbstractSAE
 from sae_toolkit.saes.coders import MatchingPursuit, RefittedTopK
+from sae_toolkit.saes.normalise import Normaliser, SitewiseNormaliser
 from sae_toolkit.saes.sparse_inference import SparseInference
 from sae_toolkit.seeding import derived_seed
 
@@ -55,7 +58,8 @@ def score_with_controls(
     n_samples: int,
     seed: int = 0,
     leave_out: Collection[str] = (),
-    sites: Mapping[str, str] | None = None,
+    sites: Mapping[str, Site] | None = None,
+    targets: Mapping[str, str] | None = None,
     loss_tokens: int = LOSS_TOKENS,
     metrics: Callable[..., list[Metric]] = default_metrics,
     store: ControlStore | None = None,
@@ -65,9 +69,11 @@ def score_with_controls(
 
     SAEs of one site, one width and about one L0 share their controls. The floor of each score is the random
     dictionary's; the ceiling that of the true directions with non-negative OMP or, where they are unknown, of the SAE's
-    own directions. `sites` says which of the source's sites each SAE reads; the other arguments are those of `Scoring`.
+    own directions. `sites` says which of the source's sites each SAE reads (several, as a tuple, for a crosscoder),
+    `targets` which one a transcoder predicts (its controls: `transcoder_controls.py`); the other arguments are those of
+    `Scoring`.
     """
-    placed = saes_by_site(saes, source, sites)
+    placed = saes_by_place(saes, source, sites, targets)
     sample = train_sample(source, seed=seed)
     scoring = Scoring(
         n_samples=n_samples,
@@ -78,14 +84,11 @@ def score_with_controls(
         store=store,
         say=say,
     )
-    ladders: dict[str | None, Ladder] = {}
-    for site, there in placed.items():
-        read = sample if site is None else sample[:, source.columns(site)]
-        ladders[site] = score_at_site(there, site_of(source, site), read, scoring)
+    ladders = {place: score_at_place(there, source, place, sample, scoring) for place, there in placed.items()}
     scores = {name: found for ladder in ladders.values() for name, found in ladder.saes.items()}
     controls = {
-        key if len(ladders) == 1 else f"{key} at {site}": found
-        for site, ladder in ladders.items()
+        key if len(ladders) == 1 else f"{key} at {place}": found
+        for place, ladder in ladders.items()
         for key, found in ladder.controls.items()
     }
     # each site's pass reads the same samples, so the first one's count is the count
@@ -93,64 +96,115 @@ def score_with_controls(
     return Ladder({name: scores[name] for name in saes}, controls, excluded)
 
 
-def saes_by_site(
-    saes: Mapping[str, AbstractSAE], source: ActivationSource, sites: Mapping[str, str] | None
-) -> dict[str | None, dict[str, AbstractSAE]]:
-    """The SAEs of each site, in their order; None is the only site of a source that reads one."""
+def saes_by_place(
+    saes: Mapping[str, AbstractSAE],
+    source: ActivationSource,
+    sites: Mapping[str, Site] | None,
+    targets: Mapping[str, str] | None = None,
+) -> dict[Place, dict[str, AbstractSAE]]:
+    """The SAEs of each place, in their order."""
     if not saes:
         raise ValueError("score_with_controls: no SAE given; pass a mapping of names to SAEs.")
-    read = sites_read(saes, source, sites)
-    placed: dict[str | None, dict[str, AbstractSAE]] = {}
+    read, predicted = sites_read(saes, source, sites), dict(targets or {})
+    targets_read(saes, source, targets)
+    placed: dict[Place, dict[str, AbstractSAE]] = {}
     for name, sae in saes.items():
-        site = read[name]
-        if sae.transcodes or not isinstance(site, str):
+        if sae.transcodes != (name in predicted):
+            does = "predicts another site: say which" if sae.transcodes else "rebuilds what it reads: give it none"
             raise ValueError(
-                f"score_with_controls: {type(sae).__name__} {name!r} reads or predicts several sites, and there are no "
-                f"controls for that. Use evaluate."
+                f"score_with_controls: targets={dict(targets or {})} given, but {type(sae).__name__} {name!r} {does}."
             )
-        placed.setdefault(site if len(source.sites) > 1 else None, {})[name] = sae
+        placed.setdefault(Place(read[name], predicted.get(name)), {})[name] = sae
     return placed
 
 
-def score_at_site(
+def score_at_place(
     saes: Mapping[str, AbstractSAE],
     source: ActivationSource,
-    sample: Float[torch.Tensor, "batch d_in"],
+    place: Place,
+    sample: Float[torch.Tensor, "batch d_all"],
     scoring: Scoring,
 ) -> Ladder:
-    """The ladder of SAEs that read one place; data-driven controls are made from `sample`."""
-    scores, excluded = scoring.score(dict[str, AbstractDictionary](saes), source)
-    truth = source if isinstance(source, KnownFeatures) else None
-    seed = scoring.seed
+    """The ladder of SAEs of one place; data-driven controls are made from `sample`, which holds all sites."""
+    seen = place.seen(source)
+    scores, excluded = scoring.score(dict[str, AbstractDictionary](saes), seen)
+    truth = seen if isinstance(seen, KnownFeatures) and place.target is None else None
     scoring.say("building floors")
-    groups = alike(saes, scores)
-    widths = {d_sae for d_sae, _ in groups}
-    floors = {
-        w: floor_directions(sample, w, seed=seed, leave_out=scoring.leave_out, store=scoring.store) for w in widths
+    x, units = sample[:, source.columns(place.site)], joint_units(source, place.site, sample)
+    floors_of = {
+        w: floor_directions(
+            x if units is None else units.normalise(x),
+            w,
+            seed=scoring.seed,
+            leave_out=scoring.leave_out,
+            store=scoring.store,
+        )
+        for w in {sae.d_sae for sae in saes.values()}
     }
     referenced: dict[str, Scores] = {}
     controls: dict[str, Scores] = {}
+    groups = alike(saes, scores)
     for (d_sae, k), names in groups.items():
-        built = standard_controls(
-            saes[names[0]],
-            sample,
-            k=k,
-            seed=seed,
-            floors=floors[d_sae],
-            directions=None if truth is None else truth.directions,
-            bias=None if truth is None else truth.bias,
-        )
-        pursued = {f"ceiling/{name} with OMP": SparseInference(saes[name], MatchingPursuit(k)) for name in names}
-        found = scoring.score_controls(built | pursued, source)
+        there, floors = {name: saes[name] for name in names}, floors_of[d_sae]
+        if place.target is None:
+            found = score_controls(there, seen, x, scoring, k=k, floors=floors, units=units)
+        else:
+            y, written = sample[:, source.columns(place.target)], site_of(source, place.target)
+            built = transcoder_floors(there[names[0]], x, y, k=k, seed=scoring.seed, floors=floors)
+            pursued = {own_ceiling(name): own_directions(sae, k) for name, sae in there.items() if rebuilds(sae, x)}
+            found = {**scoring.score_controls(built, seen), **scoring.score_controls(pursued, written)}
         suffix = f" k={k}" if len({sparsity for _, sparsity in groups}) > 1 else ""
-        suffix += f" width={d_sae}" if len(widths) > 1 else ""
-        controls |= {key if key in pursued else key + suffix: values for key, values in found.items()}
+        suffix += f" width={d_sae}" if len(floors_of) > 1 else ""
+        own = {own_ceiling(name) for name in names}
+        controls |= {key if key in own else key + suffix: values for key, values in found.items()}
         for name in names:
-            ceiling = found[f"ceiling/{name} with OMP" if truth is None else CEILING]
+            ceiling = found.get(own_ceiling(name) if truth is None else CEILING)
             referenced[name] = with_reference(scores[name], found[FLOOR], ceiling)
     if truth is not None:
-        controls["ceiling/linear_probe"] = linear_probe(source, seed=seed)
+        controls["ceiling/linear_probe"] = linear_probe(truth, seed=scoring.seed)
     return Ladder(referenced, controls, excluded)
+
+
+def score_controls(
+    saes: Mapping[str, AbstractSAE],
+    seen: ActivationSource,
+    x: Float[torch.Tensor, "batch d_in"],
+    scoring: Scoring,
+    *,
+    k: int,
+    floors: Mapping[str, Float[torch.Tensor, "_ d_in"]],
+    units: Normaliser | None,
+) -> dict[str, Scores]:
+    """Scores of the controls of SAEs that are alike."""
+    truth = seen if isinstance(seen, KnownFeatures) else None
+    built = standard_controls(
+        next(iter(saes.values())),
+        x,
+        k=k,
+        seed=scoring.seed,
+        floors=floors,
+        directions=None if truth is None else truth.directions,
+        bias=None if truth is None else truth.bias,
+        units=units,
+    )
+    pursued = {own_ceiling(name): SparseInference(sae, MatchingPursuit(k)) for name, sae in saes.items()}
+    return dict(scoring.score_controls(built | pursued, seen))
+
+
+def own_ceiling(name: str) -> str:
+    """The name of the control that uses an SAE's own directions as well as can be."""
+    return f"ceiling/{name} with OMP"
+
+
+def joint_units(
+    source: ActivationSource, site: Site, sample: Float[torch.Tensor, "batch d_all"]
+) -> SitewiseNormaliser | None:
+    """Units in which several sites count alike; None for one site, whose controls do not depend on its units."""
+    if isinstance(site, str):
+        return None
+    units = SitewiseNormaliser("mean_scalar", [source.sites[name] for name in site])
+    units.fit_(sample[:, source.columns(site)])
+    return units
 
 
 def score_recovery(
@@ -198,7 +252,7 @@ def group_of(d_sae: int, l0: float, groups: Collection[tuple[int, int]]) -> tupl
 def train_sample(source: ActivationSource, *, seed: int) -> Float[torch.Tensor, "_ d_in"]:
     """Train-split activations from a stream of their own."""
     stream = source.stream(1024, seed=derived_seed(seed, "controls"), split="train")
-    return torch.cat([next(stream).activations.float() for _ in range(-(-CONTROL_SAMPLES // 1024))])
+    return torch.cat([next(stream).activations.float().cpu() for _ in range(-(-CONTROL_SAMPLES // 1024))])
 
 
 def with_controls(

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from sae_toolkit import config as configs
-from sae_toolkit.activations.source import ActivationSource, KnownFeatures
-from sae_toolkit.activations.splicing_site import site_of
+from sae_toolkit.activations.place import Place
+from sae_toolkit.activations.source import ActivationSource, KnownFeatures, Site
 from sae_toolkit.metrics.controls import FLOOR, random_directions
 from sae_toolkit.metrics.evaluate import evaluate
-from sae_toolkit.metrics.ladder import Ladder, saes_by_site
+from sae_toolkit.metrics.ladder import Ladder, saes_by_place
 from sae_toolkit.metrics.matching import match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -41,21 +41,22 @@ def build_report(
     source: ActivationSource,
     ladder: Ladder,
     *,
-    sites: Mapping[str, str] | None = None,
+    sites: Mapping[str, Site] | None = None,
+    targets: Mapping[str, str] | None = None,
     excluded: Mapping[str, int] | None = None,
 ) -> Report:
     """The report of a recipe's run: name and claim are those of the file that defines the class of `config`.
 
-    `sites` as they were given to `train`; `excluded` is what the source left out of training (`TrainResult.excluded`).
-    With several seeds the ladder holds their means, while the figures show the SAEs given here.
+    `sites` and `targets` as they were given to `train`; `excluded` is what the source left out of training
+    (`TrainResult.excluded`). With several seeds the ladder holds their means; figures show the SAEs given here.
     """
     recipe, claim = name_and_claim(config)
     scores = [NamedScore(name=n, sae=sae, score=s) for sae, found in ladder.saes.items() for n, s in found.items()]
     scores += training_l0(run, saes)
     controls = control_scores(ladder)
     left_out = {} if excluded is None else {"training": dict(excluded)}
-    placed = saes_by_site(saes, source, sites)
-    site_read = {name: site for site, there in placed.items() for name in there}
+    placed = saes_by_place(saes, source, sites, targets)
+    site_read = {name: str(place) for place, there in placed.items() for name in there if len(source.sites) > 1}
     return Report(
         recipe=recipe,
         claim=claim,
@@ -80,9 +81,7 @@ def name_and_claim(config: Any) -> tuple[str, str]:
     return name, (recipe.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
 
 
-def reported_saes(
-    run: RunFolder, saes: Mapping[str, AbstractSAE], site_read: Mapping[str, str | None]
-) -> list[ReportedSAE]:
+def reported_saes(run: RunFolder, saes: Mapping[str, AbstractSAE], site_read: Mapping[str, str]) -> list[ReportedSAE]:
     """Where the run keeps each SAE, and what it reads."""
     return [
         ReportedSAE(
@@ -99,14 +98,14 @@ def reported_saes(
 def sae_figures(
     saes: Mapping[str, AbstractSAE],
     source: ActivationSource,
-    placed: Mapping[str | None, Mapping[str, AbstractSAE]],
+    placed: Mapping[Place, Mapping[str, AbstractSAE]],
     *,
     history: Sequence[Mapping[str, Any]],
 ) -> list[FigurePanel]:
     """What is drawn from the SAEs themselves, by the site they read, and from the training log."""
     firing: dict[str, Sparsity] = {}
-    for site, there in placed.items():
-        firing |= firing_of(there, site_of(source, site))
+    for place, there in placed.items():
+        firing |= firing_of(there, place.seen(source))
     rates = {name: firing[name].firing_rates() for name in saes}
     figures: list[FigurePanel] = []
     if isinstance(source, KnownFeatures):

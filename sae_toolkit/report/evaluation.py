@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sae_toolkit import config as configs
+from sae_toolkit.activations.place import Place, sites_and_targets
 from sae_toolkit.activations.source import ActivationSource
-from sae_toolkit.metrics.ladder import Ladder, saes_by_site
+from sae_toolkit.metrics.ladder import Ladder, saes_by_place
 from sae_toolkit.origin import Origin
 from sae_toolkit.report.build import control_scores, sae_figures
 from sae_toolkit.report.expectation import ControlScore, NamedScore
@@ -27,18 +28,22 @@ class Evaluated:
     folders: Mapping[str, Path]
     saes: Mapping[str, AbstractSAE]
     source: ActivationSource
-    sites: Mapping[str, str]
-    """The site each SAE reads, where the source has several."""
+    places: Mapping[str, Place]
+    """What each SAE reads and predicts, where the source has several sites."""
     ladder: Ladder
     changed: Mapping[str, Sequence[str]]
     """By SAE, where the source differs from that of its training."""
 
+    def placed(self) -> dict[Place, dict[str, AbstractSAE]]:
+        """The SAEs by what they read and predict."""
+        return saes_by_place(self.saes, self.source, *sites_and_targets(self.places))
+
     def where(self, name: str, *, alone: bool) -> str | None:
         """What tells the controls of an SAE from those of others: its site, its source, both or nothing."""
-        site = self.sites.get(name)
+        place = self.places.get(name)
         if alone:
-            return site
-        return self.label if site is None else f"{site} of {self.label}"
+            return None if place is None else str(place)
+        return self.label if place is None else f"{place} of {self.label}"
 
 
 def build_evaluation(evaluated: Sequence[Evaluated]) -> Report:
@@ -73,7 +78,7 @@ def controls_of(group: Evaluated, *, alone: bool) -> list[ControlScore]:
     found = control_scores(group.ladder)
     if alone:
         return found
-    joint = " of " if len(set(group.sites.values())) > 1 else " at "
+    joint = " of " if len(set(group.places.values())) > 1 else " at "
     return [replace(control, sae=f"{control.sae}{joint}{group.label}") for control in found]
 
 
@@ -99,7 +104,7 @@ def figures_of(
     if (pareto := pareto_panel(scores, controls)) is not None:
         figures.append(pareto)
     for group in evaluated:
-        drawn = sae_figures(group.saes, group.source, saes_by_site(group.saes, group.source, group.sites), history=())
+        drawn = sae_figures(group.saes, group.source, group.placed(), history=())
         title = "" if len(evaluated) == 1 else f" ({group.label})"
         figures += [replace(figure, title=figure.title + title) for figure in drawn]
     return figures

@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from sae_toolkit import config as configs
+from sae_toolkit.metrics.ladder import Ladder
 from sae_toolkit.metrics.score import Score
-from sae_toolkit.report.build import name_and_claim, reported_saes
+from sae_toolkit.report.build import control_scores, name_and_claim, reported_saes
 from sae_toolkit.report.expectation import ControlScore, NamedScore
 from sae_toolkit.report.headlines import Headline
 from sae_toolkit.report.provenance import collect_provenance
 from sae_toolkit.report.report import FigurePanel, Report
+from sae_toolkit.report.score_bars import score_bars_panel
 from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractSAE
 
@@ -26,15 +28,20 @@ def build_experiment_report(
     controls: Sequence[ControlScore] = (),
     saes: Mapping[str, AbstractSAE] | None = None,
     history: Sequence[Mapping[str, Any]] = (),
+    ladder: Ladder | None = None,
 ) -> Report:
     """Name and claim are those of the file that defines the class of `config`.
 
     `description`: the data, for the provenance; `headlines`: the scores that get a card; `saes`: those that the run
-    trained and keeps, if any; `history`: log records, those of the run's own training where none are given. Every
-    other name in `scores` is a row of its own, in the order of first appearance, and an `Expectation` finds it by it.
+    trained and keeps, if any; `history`: log records, those of the run's own training where none are given; `ladder`:
+    controls that get rows and bars beside the scores. Every other name in `scores` is a row of its own, in the order of
+    first appearance, and an `Expectation` finds it by it.
     """
     recipe, claim = name_and_claim(config)
     kept = saes or {}
+    if ladder is not None:
+        controls = [*controls, *control_scores(ladder)]
+        figures = [score_bars_panel(scores, controls), *figures]
     return Report(
         recipe=recipe,
         claim=claim,

@@ -7,7 +7,15 @@ import torch
 from fake_splicing import WIDTHS, FakeSplicingSource
 from toy import ToySource, small_config, toy_batch
 
-from sae_toolkit import AbstractSAE, BatchTopKSAE, ReluSAE, TopKSAE, TopKTranscoder
+from sae_toolkit import (
+    AbstractSAE,
+    BatchTopKSAE,
+    ReluSAE,
+    SkipTopKTranscoder,
+    TopKCrosscoder,
+    TopKSAE,
+    TopKTranscoder,
+)
 from sae_toolkit.activations import SuperpositionSource
 from sae_toolkit.activations.splicing_site import site_of
 from sae_toolkit.ground_truth import IndependentFiring, RectifiedNormalMagnitudes, World, random_directions
@@ -171,7 +179,57 @@ def test_more_controls_scores_and_a_ceiling_join_a_ladder():
     assert "c" not in ladder.saes["sae"]
 
 
-def test_what_predicts_another_site_has_no_controls():
-    transcoder = TopKTranscoder(TopKTranscoder.Config(d_in=6, d_out=4, d_sae=8, k=2)).eval()
-    with pytest.raises(ValueError, match="TopKTranscoder 'mlp' reads or predicts several sites"):
-        score_with_controls({"mlp": transcoder}, FakeSplicingSource(), n_samples=10, sites={"mlp": "early"})
+def small_transcoder(kind: type[AbstractSAE] = TopKTranscoder) -> AbstractSAE:
+    return kind(kind.Config(d_in=6, d_out=4, d_sae=8, k=2)).eval()
+
+
+def test_a_transcoder_has_controls_that_read_one_site_and_predict_another() -> None:
+    saes = {"mlp": small_transcoder(), "skip": small_transcoder(SkipTopKTranscoder), "sae": small_topk(WIDTHS["late"])}
+    with torch.no_grad():
+        saes["skip"].W_skip += 0.1
+    ladder = score_with_controls(
+        saes,
+        FakeSplicingSource(),
+        n_samples=200,
+        sites={"mlp": "early", "skip": "early", "sae": "late"},
+        targets={"mlp": "late", "skip": "late"},
+        loss_tokens=80,
+        leave_out=SLOW,
+    )
+    assert list(ladder.saes) == ["mlp", "skip", "sae"]
+    where = " at early to late"
+    assert {f"floor/{name}{where}" for name in ("random", "linear_map", "untrained")} <= set(ladder.controls)
+    for name in ("explained_variance", "ce_recovered_mean"):
+        score = ladder.saes["mlp"][name]
+        assert score.floor == ladder.controls[f"floor/random{where}"][name].value
+        assert score.ceiling == ladder.controls[f"ceiling/mlp with OMP{where}"][name].value
+        assert ladder.saes["skip"][name].ceiling is None  # its latents write what the skip leaves over
+        assert ladder.saes["sae"][name].floor == ladder.controls["floor/random at late"][name].value
+    assert ladder.controls[f"floor/linear_map{where}"]["l0"].value == WIDTHS["early"]
+    chance, pursuit = (ladder.controls[f"{key}{where}"] for key in ("floor/random", "ceiling/mlp with OMP"))
+    assert 0 < chance["explained_variance"].value < pursuit["explained_variance"].value
+
+
+def test_a_crosscoder_has_controls_of_all_its_sites() -> None:
+    crosscoder = TopKCrosscoder(TopKCrosscoder.Config(d_in=10, site_widths=(6, 4), d_sae=8, k=2)).eval()
+    both = ("early", "late")
+    ladder = score_with_controls(
+        {"both": crosscoder}, FakeSplicingSource(), n_samples=200, sites={"both": both}, leave_out=SLOW
+    )
+    for name in ("explained_variance", "explained_variance_of_early", "explained_variance_of_late"):
+        score = ladder.saes["both"][name]
+        assert score.floor == ladder.controls["floor/random"][name].value
+        assert score.ceiling == ladder.controls["ceiling/both with OMP"][name].value
+
+
+@pytest.mark.parametrize(
+    ("sae", "targets", "complaint"),
+    [
+        (small_transcoder(), {}, "'a' predicts another site: say which"),
+        (small_topk(6), {"a": "late"}, "'a' rebuilds what it reads: give it none"),
+        (small_transcoder(), {"a": "lat"}, "Did you mean 'late'"),
+    ],
+)
+def test_an_unclear_target_is_refused(sae: AbstractSAE, targets: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        score_with_controls({"a": sae}, FakeSplicingSource(), n_samples=10, sites={"a": "early"}, targets=targets)

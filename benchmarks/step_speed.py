@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from step_worker import Task
 
 from sae_toolkit.saes import AbstractSAE
@@ -83,14 +84,17 @@ def started(task: Task, peers: Path | None) -> Contestant | None:
     return None
 
 
-def contest(variant: str, size: str, options: argparse.Namespace) -> list[Contestant]:
-    """All contestants of one variant at one size, measured in turns."""
+def contestants_of(variant: str, options: argparse.Namespace) -> list[str]:
+    """Who takes part."""
     by_penalty = AbstractSAE.variants[variant].has_sparsity_penalty
     names = (BY_PENALTY if by_penalty else BY_RANK) + (PEERS if options.peers else [])
+    return [who for who in names if not options.only or who in options.only]
+
+
+def contest(variant: str, size: str, options: argparse.Namespace) -> list[Contestant]:
+    """All contestants of one variant at one size, measured in turns."""
     contestants = []
-    for who in names:
-        if options.only and who not in options.only:
-            continue
+    for who in contestants_of(variant, options):
         task = Task(
             who=who,
             variant="TopKSAE" if who == PLAIN_TOPK else variant,
@@ -169,6 +173,16 @@ def shown(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def without_gpu(options: argparse.Namespace) -> str:
+    """What would be run if there were a GPU."""
+    lines = ["No CUDA device here, so nothing was measured. On one this would run, in turns:"]
+    for size in options.sizes:
+        for variant in options.variants or sorted(AbstractSAE.variants):
+            names = ", ".join(contestants_of(variant, options))
+            lines.append(f"{variant}, {size} {SIZES[size]}, {options.rounds} rounds of {options.steps} steps: {names}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="the Python of an environment with the peers in it")
@@ -184,6 +198,9 @@ def main() -> None:
     parser.add_argument("--peak-tflops", type=float, help="of the GPU in bf16; adds the share of it that is used")
     parser.add_argument("--out", type=Path, help="all rows with every round, as JSON")
     options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print(without_gpu(options))
+        return
     everything = []
     for size in options.sizes:
         for variant in options.variants or sorted(AbstractSAE.variants):

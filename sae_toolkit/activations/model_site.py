@@ -15,6 +15,13 @@ class ModelSite(NamedTuple):
     source: TransformerSource
     """It knows the text, and which of its tokens count."""
     hook: str
+    target: str | None = None
+    """The hook that a transcoder predicts from what it reads at the other."""
+
+    @property
+    def written(self) -> str:
+        """The hook at which what latents write arrives."""
+        return self.hook if self.target is None else self.target
 
     @property
     def model(self) -> LanguageModel:
@@ -29,7 +36,9 @@ def model_site(source: ActivationSource) -> ModelSite | None:
     """
     if isinstance(source, SplicingSiteSource):
         inner = transformer_source(source.model_source)
-        return None if inner is None or not isinstance(source.site, str) else ModelSite(inner, source.site)
+        if inner is None or not isinstance(source.site, str):
+            return None
+        return ModelSite(inner, source.site, source.target)
     inner = transformer_source(source)
     return None if inner is None else ModelSite(inner, inner.only_site())
 

@@ -30,10 +30,10 @@ def describe_latents(
     Density, mean, largest, histogram and examples are of all samples, as are correlations with neurons; what needs
     single samples again (fires together with, scores by labels, the matched true feature) is of the first 50,000.
     `extra_related` adds lists by title and latent, `notes` what to know about them. `batch_size` is that of the stream
-    where samples are no running text. A source of several sites is refused: describe one, with `site_of`.
+    where samples are no running text. A source of several sites is for crosscoders: others see one, by `site_of`.
     """
     chosen = checked_latents(latents, sae.d_sae)
-    if sae.d_in != source.d_in or len(source.sites) > 1:
+    if sae.d_in != source.d_in:
         raise ValueError(
             f"describe_latents: the SAE reads {sae.d_in} dimensions, the source gives {source.d_in} at "
             f"{', '.join(source.sites)}. Give the source seen at the SAE's own site: site_of(source, site)."

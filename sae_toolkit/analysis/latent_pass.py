@@ -55,6 +55,8 @@ class LatentPass:
         self.truth = None if source.feature_names is None else KeptSamples(KEPT_SAMPLES)
         self.neuron_hook = source.neuron_hooks.get(next(iter(source.sites)))
         self.neurons = CorrelatedNeurons()
+        # a crosscoder writes at several places, and not all need go into the residual stream
+        self.writes_residual = len(source.sites) == 1 and has_direct_logit_effects(source)
         self.excluded = Counter[str]()
 
     def read(self, n_samples: int, *, batch_size: int, seed: int) -> None:
@@ -99,7 +101,7 @@ class LatentPass:
         if self.neuron_hook is not None:
             lists[NEURONS] = self.neurons.strongest(n_top)
         related = {title: dict(zip(self.latents, rows, strict=True)) for title, rows in lists.items()}
-        if n_top > 0 and has_direct_logit_effects(self.source):
+        if n_top > 0 and self.writes_residual:
             effects = direct_logit_effects(self.sae, self.source, self.latents, n_top)
             related[PROMOTED] = {latent: promoted for latent, (promoted, _) in effects.items()}
             related[SUPPRESSED] = {latent: suppressed for latent, (_, suppressed) in effects.items()}
@@ -129,7 +131,7 @@ class LatentPass:
         }
         if self.neuron_hook is not None:
             notes[NEURONS] = f"Pearson's r with the neurons at {self.neuron_hook} over all samples."
-        if has_direct_logit_effects(self.source):
+        if self.writes_residual:
             notes[PROMOTED] = APPROXIMATION
         if self.labels.labellings:
             n = self.labels.kept.n_samples

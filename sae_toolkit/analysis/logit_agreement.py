@@ -14,6 +14,7 @@ from sae_toolkit.activations.splicing import at_kept_tokens
 from sae_toolkit.activations.transformer import MAX_LOGITS
 from sae_toolkit.activations.unembedding import Unembedding, unembedding_of
 from sae_toolkit.analysis.logits import effects_in_chunks, mean_inverse_scale, writing_site
+from sae_toolkit.analysis.needed_model import needed_model
 from sae_toolkit.analysis.steering import chosen_latents
 from sae_toolkit.metrics.evaluate import inference_mode_of
 from sae_toolkit.metrics.rank_correlation import spearman
@@ -56,7 +57,7 @@ def effect_agreement(
 
     Two forward passes per latent and chunk of rows; float64 sums of `[latents d_vocab]` are kept: ask for few latents.
     """
-    site = writing_site(source, sae, "effect_agreement")
+    site = writing_site(needed_model(source, sae, "effect_agreement"), "effect_agreement")
     unembedding = unembedding_of(site.model)
     true = true_effects(sae, site, unembedding, latents, n_rows)
     scale = mean_inverse_scale(site, unembedding)

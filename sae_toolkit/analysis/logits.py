@@ -15,7 +15,7 @@ from sae_toolkit.activations.model_site import ModelSite, model_site
 from sae_toolkit.activations.source import ActivationSource
 from sae_toolkit.activations.unembedding import Unembedding, unembedding_of, writes_residual
 from sae_toolkit.analysis.latent_record import Neighbour
-from sae_toolkit.analysis.needed_model import needed_model
+from sae_toolkit.analysis.needed_model import model_behind
 from sae_toolkit.saes.base import AbstractDictionary
 
 LOGITS_AT_ONCE = 2**22
@@ -35,7 +35,7 @@ TopTokens = tuple[Neighbour, ...]
 def has_direct_logit_effects(source: ActivationSource) -> bool:
     """Whether a source runs a language model, and reads it where what is written goes into the residual stream."""
     site = model_site(source)
-    return site is not None and writes_residual(site.model, site.hook)
+    return site is not None and writes_residual(site.model, site.written)
 
 
 def direct_logit_effects(
@@ -46,7 +46,7 @@ def direct_logit_effects(
     `value`: logits per unit of activation, less the mean over the vocabulary. Ids that the tokenizer gives no text (a
     vocabulary padded to a round number) are left out.
     """
-    site = writing_site(source, sae, "direct_logit_effects")
+    site = writing_site(model_behind(source, sae, "direct_logit_effects"), "direct_logit_effects")
     texts = source.token_texts
     if texts is None:
         raise ValueError("direct_logit_effects: the tokenizer gives its ids no text, so no token can be named.")
@@ -69,13 +69,12 @@ def direct_logit_effects(
     return found
 
 
-def writing_site(source: ActivationSource, sae: AbstractDictionary, asked_by: str) -> ModelSite:
-    """Model and hook, or a ValueError where decoder rows are no vectors of the residual stream."""
-    site = needed_model(source, sae, asked_by)
-    if not writes_residual(site.model, site.hook):
+def writing_site(site: ModelSite, asked_by: str) -> ModelSite:
+    """The same, or a ValueError where decoder rows are no vectors of the residual stream."""
+    if not writes_residual(site.model, site.written):
         raise ValueError(
-            f"{asked_by}: what is written at {site.hook} of {site.model.name} does not go into the residual stream as "
-            "it is, so it has no direct effect on the logits. Remove latents instead (`ablation_effects`)."
+            f"{asked_by}: what is written at {site.written} of {site.model.name} does not go into the residual stream "
+            "as it is, so it has no direct effect on the logits. Remove latents instead (`ablation_effects`)."
         )
     return site
 

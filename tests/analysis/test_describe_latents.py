@@ -10,11 +10,12 @@ from text_world import Identity, TextWorld
 from tiny_models import tiny_model, tiny_text_file
 from toy import working_sae
 
-from sae_toolkit import JumpReluSAE, SuperpositionSource, TopKSAE
+from sae_toolkit import JumpReluSAE, SuperpositionSource, TopKCrosscoder, TopKSAE, TopKTranscoder
 from sae_toolkit.activations import ArraySource, Text, TextConfig, TransformerSource
+from sae_toolkit.activations.place import Place
 from sae_toolkit.activations.source import ActivationBatch
 from sae_toolkit.activations.splicing_site import site_of
-from sae_toolkit.analysis import DictionaryRecord, Neighbour, describe_latents
+from sae_toolkit.analysis import DictionaryRecord, Neighbour, describe_latents, direct_logit_effects, effect_agreement
 from sae_toolkit.ground_truth import hierarchical_world
 from sae_toolkit.metrics import LabelSelectivity, labellings_for
 from sae_toolkit.saes.base import SAEOutput
@@ -244,6 +245,38 @@ def test_a_site_of_a_language_model_is_described():
         assert all(abs(neuron.value) <= 1 + 1e-9 for neuron in latent.related["correlated neurons"])
     assert "blocks.0.mlp.hook_post" in record.notes["correlated neurons"]
     assert any("<|endoftext|>" in example.tokens for latent in alive for example in latent.examples)
+
+
+READ, WRITTEN = "blocks.0.mlp.hook_post", "blocks.0.hook_mlp_out"
+
+
+@pytest.fixture(scope="module")
+def mlp_source() -> TransformerSource:
+    text = Text.read(tiny_model().tokenizer, TextConfig(path=str(tiny_text_file()), context_length=16, eval_share=0.1))
+    config = TransformerSource.Config(hooks=(READ, WRITTEN), rows_per_forward=4, shuffle_buffer="512 tokens")
+    return TransformerSource(tiny_model(), text, config)
+
+
+def test_a_transcoder_promotes_tokens_where_it_writes(mlp_source):
+    sae = TopKTranscoder(TopKTranscoder.Config(d_in=mlp_source.sites[READ], d_out=32, d_sae=12, k=3)).eval()
+    record = describe_latents(sae, Place(READ, WRITTEN).seen(mlp_source), n_tokens=300)
+    dictionary = TopKSAE(TopKSAE.Config(d_in=32, d_sae=12, k=3)).eval()
+    with torch.no_grad():
+        dictionary.W_dec.copy_(sae.W_dec)
+    same_rows = direct_logit_effects(dictionary, site_of(mlp_source, WRITTEN), range(12))
+    for latent in record.latents:
+        assert latent.related["promoted tokens"] == same_rows[latent.latent][0]
+    with pytest.raises(ValueError, match="its latents are no part of what it reads"):
+        effect_agreement(sae, Place(READ, WRITTEN).seen(mlp_source), [0])
+
+
+def test_a_crosscoder_is_described_at_all_its_sites(mlp_source):
+    widths = tuple(mlp_source.sites.values())
+    sae = TopKCrosscoder(TopKCrosscoder.Config(d_in=sum(widths), site_widths=widths, d_sae=12, k=3)).eval()
+    record = describe_latents(sae, mlp_source, n_tokens=300)
+    assert record.n_samples == 300
+    assert any(latent.examples for latent in record.latents)
+    assert not any("promoted tokens" in latent.related for latent in record.latents)
 
 
 def test_dictionaries_that_are_no_sae_are_described():

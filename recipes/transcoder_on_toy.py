@@ -4,7 +4,8 @@
 superposition on both sides. A latent is right where it writes a feature's direction (matched cosine) and answers to no
 other feature as strongly (`reads_its_feature`). An untrained transcoder is the floor. With a skip connection latents
 write what the linear map leaves over, which explains more and names less: written cosine .997 (TopK), .987 (ReLU), .654
-(Skip), untrained .329; explained variance .791, .667, .873.
+(Skip), untrained .329; explained variance .791, .667, .873, of k-means directions of what is read .623, of the best
+linear map .490, of random directions .239.
 
     sae-toolkit run transcoder_on_toy --output runs/transcoder
 """

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
+from torch import Tensor
 
 from sae_toolkit import AbstractSAE, LearningConfig, RevivalConfig, TopKSAE, TrainConfig, train
 from sae_toolkit.activations import (
@@ -31,7 +32,9 @@ from sae_toolkit.activations import (
 )
 from sae_toolkit.activations.attention_training import held_out_documents
 from sae_toolkit.analysis import (
+    KnownCircuit,
     TrigramDetectors,
+    chance_scores,
     detectors,
     edge_scores,
     edge_weights,
@@ -55,6 +58,7 @@ from sae_toolkit.run_folder import RunFolder
 from sae_toolkit.saes.base import AbstractDictionary
 from sae_toolkit.saes.coders import LinearTopK
 
+Saes = Mapping[str, AbstractDictionary]
 REVIVAL = RevivalConfig(dead_after_samples=8_000, resample_every_samples=130_000)
 LEARNING = LearningConfig(learning_rate=1e-2, revival=REVIVAL)
 # Words are rare: each needs a latent of its own.
@@ -102,9 +106,7 @@ def make_saes(config: Config, source: AttentionOnlySource) -> dict[str, Abstract
     }
 
 
-def measure(
-    name: str, config: Config, source: AttentionOnlySource, saes: Mapping[str, AbstractDictionary]
-) -> tuple[list[NamedScore], torch.Tensor]:
+def measure(name: str, config: Config, source: AttentionOnlySource, saes: Saes) -> tuple[list[NamedScore], Tensor]:
     """Reads the circuit between the latents of two dictionaries: its scores, and virtual weights from verb to value."""
     circuit, weights = LanguageCircuit.of(source.language), source.model.weights()
     tokens, (before, behind) = held_out_documents(config.model), saes.values()
@@ -113,8 +115,7 @@ def measure(
     of_words = (detectors(before, x, words, wanted) for wanted in (circuit.events, circuit.things))
     of_values = detectors(behind, y, said, torch.arange(len(circuit.values)))
     found = TrigramDetectors(*of_words, of_values, mean_when_active(before, x))
-    truth = {"outputs": circuit.values, "candidates": circuit.candidates, "attends": circuit.same_class()}
-    scores = latent_circuit_scores(weights, 0, before, behind, found, **truth)
+    scores = latent_circuit_scores(weights, 0, before, behind, found, **circuit.answers())
     edges = edge_weights(weights, 0, before, behind, *source.read(tokens[:128]).split(weights.d_model, dim=2))
     scores |= {f"{kind}, to latents": edge_scores(table, found) for kind, table in edges._asdict().items()}
     rows = [row for part, values in scores.items() for row in scores_of(f"{name}, {part}", values)]
@@ -128,8 +129,7 @@ def main(config: Config, run: RunFolder) -> Report:
     for name, asked, kept in (("untrained model", blank, {}), ("SAEs", config, run.training())):
         source = make_source(asked, run)
         saes = make_saes(asked, source)
-        order = {"sites": {site: site for site in saes}, "learning": {next(iter(saes)): RESTARTED}}
-        train(saes, source, config.train, **order, **kept)
+        train(saes, source, config.train, sites={s: s for s in saes}, learning={next(iter(saes)): RESTARTED}, **kept)
         rows, tables[name] = measure(name, asked, source, saes)
         scores += rows
     for site, sae in saes.items():
@@ -137,6 +137,9 @@ def main(config: Config, run: RunFolder) -> Report:
         directions = random_directions(sae.d_sae, sae.d_in, seed=config.train.seed + len(floors))
         floors[site] = FixedDictionary(directions, coder=LinearTopK(2))
     scores += measure("random directions", config, source, floors)[0]
+    known = KnownCircuit.of_tokens(source.model.weights(), **LanguageCircuit.of(source.language).skip_trigrams())
+    for how, of in chance_scores(source.model.weights(), 0, known, d_sae=config.d_sae, seed=config.train.seed).items():
+        scores += scores_of(f"random directions, {how}", of)
     figures = [heat_map_panel("Edges", "The diagonal is true.", tables, row_label="verb", column_label="value")]
     more = {"description": source.describe(), "headlines": HEADLINES, "saes": saes}
     return build_experiment_report(config, run, scores, figures, **more)

@@ -76,9 +76,8 @@ IN, AT, KEEP, MIND, BAY = range(1, 6)
 def measure(name: str, model: AttentionOnly, circuit: LanguageCircuit) -> list[NamedScore]:
     """Circuits in the token basis, head by head, and whether the heads copy."""
     weights = model.weights()
-    truth = {"destinations": circuit.things, "outputs": circuit.values, "attends": circuit.same_class()}
     known, any_word = (
-        KnownCircuit.of_tokens(weights, sources=circuit.events, candidates=candidates, **truth)
+        KnownCircuit.of_tokens(weights, **circuit.skip_trigrams() | {"candidates": candidates})
         for candidates in (circuit.candidates, torch.arange(len(weights.W_E)))
     )
     found, wide = circuit_scores(weights, 0, known), circuit_scores(weights, 0, any_word)

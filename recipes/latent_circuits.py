@@ -5,13 +5,19 @@ reads the residual stream before the layer, one behind it. Latents that stand fo
 by firing; then only weights are read: a verb's latent through OV must raise the value's word, and the value's latent
 behind the layer; a thing's latent through QK must score the latents of its own verbs above those of others.
 
-Of 64 verbs: the word .94 by OV summed over heads, 1.00 with each head weighted by its attention; QK tells own verbs
-from others with an AUROC of 1.00 summed over heads (.89 at the best single one). An untrained model with SAEs of its
-own has .02 and .52. Random directions are no such floor where latents are chosen by firing: the best of 384 for a
-verb already leans towards its embedding (.19, AUROC .66); from latent to latent they have .02. There raw weights name
-the right latent of 384 for .23 of verbs, weights times E[a_i a_j] for .88 (random directions .28). One latent per
-word matters: where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66 of words are
-left. Another seed of the SAEs has .91, 1.00, 1.00, and .92 of the weighted edges (2026-11).
+Of 64 verbs: the word .98 by OV summed over heads, as with each head weighted by its attention; QK tells own verbs from
+others with an AUROC of 1.00, summed and at the best head. An untrained model with SAEs of its own has .02 and .52. From
+latent to latent raw weights name the right one of 384 for .48 of verbs, weights times E[a_i a_j] for .78 (random
+directions .34). Another seed of the SAEs has .98, .98, 1.00, .56 and .80 (random directions .23).
+
+Random directions have two floors. Drawn without looking, a direction for each word names .01 of the values (AUROC .50),
+and cannot name more than 1 in 64. Chosen by firing, as latents are, they name .19 and .23 (AUROC .76): the best of 384
+leans towards the verb's embedding, and the closest of 384 random directions to each embedding foretells .19 (AUROC .77)
+from weights alone. From latent to latent, both ends chosen so, they name .05 to .08; above the .05 that chance without
+a choice is held to.
+
+One latent per word matters: where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66
+of words are left (of a model whose heads were never dropped, as .94 by OV, .23 by raw weights). 2026-11.
 
     sae-toolkit run latent_circuits --output runs/latent_circuits
 """
@@ -153,9 +159,12 @@ EXPECTED = (
     Expectation(score="ov_top1", sae="untrained model, all heads", at_most=0.05),
     Expectation(score="skip_trigram_top1", sae="untrained model, trigrams", at_most=0.05),
     Expectation(score="qk_auroc", sae="untrained model, all heads", at_least=0.45, at_most=0.55),
-    Expectation(score="ov_top1", sae="random directions, to latents", at_most=0.05),
-    Expectation(score="skip_trigram_top1", sae="random directions, to latents", at_most=0.05),
+    Expectation(score="ov_top1", sae="random directions, to latents", at_most=0.15),
+    Expectation(score="skip_trigram_top1", sae="random directions, to latents", at_most=0.15),
     Expectation(score="ov_top1", sae="random directions, all heads", at_most=0.35),
+    Expectation(score="ov_top1", sae="random directions, drawn", at_most=0.05),
+    Expectation(score="skip_trigram_top1", sae="random directions, drawn", at_most=0.05),
+    Expectation(score="qk_auroc", sae="random directions, drawn", at_least=0.45, at_most=0.55),
 )
 SMOKE_EXPECTED = (
     Expectation(score="ov_top1", sae="SAEs, all heads", at_least=0.7),

@@ -35,8 +35,8 @@ class AttentionTrainConfig:
     """Documents of one update."""
     learning_rate: float = 1e-2
     """Highest learning rate of AdamW."""
-    head_dropout: float = 0.1
-    """Probability that a document is read without a head, while training."""
+    head_dropout: float = 0.3
+    """Probability that a document is read without a head: at the first step, falling to 0 at the last."""
     eval_documents: int = 1024
     """Fresh documents behind the losses and the accuracy."""
     seed: int = 0
@@ -95,9 +95,9 @@ def train_attention_only(config: AttentionTrainConfig) -> TrainedAttention:
     def loss_of_step(step: int) -> Float[Tensor, ""]:
         tokens = next(batches)
         generator = generator_for(config.seed, "dropped heads", step)
-        return losses_after(
-            logits_without_heads(model.weights(), tokens, config.head_dropout, generator), tokens
-        ).mean()
+        share = config.head_dropout * (1 - step / config.n_steps)
+        logits = logits_without_heads(model.weights(), tokens, share, generator)
+        return losses_after(logits, tokens).mean()
 
     losses = minimise(model, loss_of_step, n_steps=config.n_steps, learning_rate=config.learning_rate)
     return TrainedAttention(model.requires_grad_(False), losses, *measure_reader(model, config))
@@ -109,7 +109,8 @@ def logits_without_heads(
     """Logits with each head left out of each row with this probability, the others scaled up by 1 / (1 - share).
 
     DropHead (Zhou et al. 2020, arXiv 2004.13342). What a head writes for a word it never looks at has no gradient and
-    stays as it was drawn; where any head may be missing, all learn to look at every word that matters.
+    stays as it was drawn; where any head may be missing, all learn to look at every word that matters. A share that
+    stays where it is slows learning down, one that falls to 0 does not.
     """
     residual = weights.embed(tokens)
     shape = (weights.n_layers, len(tokens), weights.n_heads, 1, 1)

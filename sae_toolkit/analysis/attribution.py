@@ -60,7 +60,7 @@ class Attribution:
         return SparseRows(sums, distinct % d_sae, offsets, (n_rows, d_sae))
 
     def total(self) -> Float64[Tensor, " rows"]:
-        """The sum of all contributions of each row: the first-order change x . g."""
+        """The sum of all contributions of each row; with gradients at the model's own activations x . g."""
         n_rows = self.latents.shape[0]
         rest = (self.bias.double() + self.error.double() + self.left_out.double()).sum(1)
         latents = torch.zeros(n_rows, dtype=torch.float64)

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from sae_toolkit.activations import attention_training
 from sae_toolkit.activations import AttentionTrainConfig, new_attention_only, train_attention_only
 from sae_toolkit.activations.attention_training import held_out_documents, logits_without_heads, value_follows
 from sae_toolkit.activations.language_model import hash_weights
@@ -79,3 +80,15 @@ def test_heads_are_left_out_document_by_document_and_the_others_speak_up():
 def test_a_share_that_leaves_no_head_is_refused():
     with pytest.raises(ValueError, match="head_dropout=1"):
         AttentionTrainConfig(head_dropout=1.0)
+
+
+def test_the_share_of_dropped_heads_falls_to_nothing(monkeypatch):
+    asked = []
+
+    def noted(weights, tokens, share, generator):
+        asked.append(share)
+        return logits_without_heads(weights, tokens, share, generator)
+
+    monkeypatch.setattr(attention_training, "logits_without_heads", noted)
+    train_attention_only(replace(TINY, n_steps=4, eval_documents=16, head_dropout=0.4))
+    assert asked == pytest.approx([0.4, 0.3, 0.2, 0.1])

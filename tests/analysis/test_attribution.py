@@ -25,6 +25,7 @@ from sae_toolkit.analysis import (
     surprise_at,
     token_logit,
 )
+from sae_toolkit.analysis.attribution import dealt
 from sae_toolkit.analysis.steering import Where
 
 HOOK = "blocks.0.hook_resid_post"
@@ -198,6 +199,15 @@ def test_a_group_for_each_latent_tends_to_ablation(exact):
     together, alone = error(1, 4), error(48, 4)
     assert alone < 0.05
     assert alone < together / 2
+
+
+def test_latents_are_dealt_evenly_and_each_into_one_group():
+    latents = torch.tensor([4, 9, 4, 7, 30, 2, 9, 11])
+    groups = dealt(latents, 4, seed=0)
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[6]
+    of_latent = {int(latent): int(group) for latent, group in zip(latents, groups, strict=True)}
+    assert sorted(torch.bincount(torch.tensor(list(of_latent.values())), minlength=4).tolist()) == [1, 1, 2, 2]
 
 
 def test_ablation_equals_one_removal_after_another():

@@ -3,8 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sae_toolkit.activations import attention_training
-from sae_toolkit.activations import AttentionTrainConfig, new_attention_only, train_attention_only
+from sae_toolkit.activations import AttentionTrainConfig, attention_training, new_attention_only, train_attention_only
 from sae_toolkit.activations.attention_training import held_out_documents, logits_without_heads, value_follows
 from sae_toolkit.activations.language_model import hash_weights
 from sae_toolkit.ground_truth import Language, LanguageConfig

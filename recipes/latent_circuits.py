@@ -7,14 +7,13 @@ behind the layer; a thing's latent through QK must score the latents of its own 
 
 Of 64 verbs: the word .98 by OV summed over heads, as with each head weighted by its attention; QK tells own verbs from
 others with an AUROC of 1.00, summed and at the best head. An untrained model with SAEs of its own has .02 and .52. From
-latent to latent raw weights name the right one of 384 for .48 of verbs, weights times E[a_i a_j] for .78 (random
-directions .34). Another seed of the SAEs has .98, .98, 1.00, .56 and .80 (random directions .23).
+latent to latent raw weights name the right one of 384 for .41 of verbs, weights times E[a_i a_j] for .83 (random
+directions .17). Another seed of the SAEs has .95, .95, 1.00, .45 and .86 (.23).
 
-Random directions have two floors. Drawn without looking, a direction for each word names .01 of the values (AUROC .50),
-and cannot name more than 1 in 64. Chosen by firing, as latents are, they name .19 and .23 (AUROC .76): the best of 384
-leans towards the verb's embedding, and the closest of 384 random directions to each embedding foretells .19 (AUROC .77)
-from weights alone. From latent to latent, both ends chosen so, they name .05 to .08; above the .05 that chance without
-a choice is held to.
+Random directions have two floors. Drawn without looking, a direction for each word names .02 of the values (AUROC .50),
+and on average no more than 1 in 64. Chosen by firing, as latents are, they name .19 and .30 (AUROC .80): the best of 384 leans
+towards the verb's embedding, and the closest of 384 random directions to each embedding foretells .20 (AUROC .77) from
+weights alone. From latent to latent, both ends chosen so, they name 0 to .08 (two seeds, two trained models).
 
 One latent per word matters: where verbs share latents (BatchTopK, or TopK with few restarts of dead latents) .28 to .66
 of words are left (of a model whose heads were never dropped, as .94 by OV, .23 by raw weights). 2026-11.

@@ -29,7 +29,7 @@ class AttentionTrainConfig:
     """Layers of heads."""
     n_heads: int = 4
     """Heads of each layer."""
-    n_steps: int = 2000
+    n_steps: int = 2500
     """Updates, each on documents never seen before."""
     documents_per_step: int = 64
     """Documents of one update."""

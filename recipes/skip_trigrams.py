@@ -2,14 +2,19 @@
 
 Elhage et al. 2021 ("A Mathematical Framework for Transformer Circuits", one-layer transformers): "kindled ... lamp ->
 bright" is a head that lets "lamp" attend to "kindled" (QK) and raises "bright" where it does (OV). Every such trigram
-of the language is known. What all heads write for a verb, added up, names its value for .95 of them (.91 with another
-seed) and not for all: heads that never look at a verb write noise for it. Weighted with attention, sum_h f1_h f2_h, all
-64 are named with either seed.
+of the language is known. What all heads write for a verb, added up, names its value for all 64 (seeds 0, 1, 4, 5), as
+does the same weighted with attention, sum_h f1_h f2_h. It does because heads are dropped in training: with all heads
+always there the sum names .95, .91, .89, .91, .83, .94 (seeds 0 to 5, 2,000 steps), and in the best head .75 to 1.00 of
+the things look for their own verbs (now all). A head that never looks at a verb has no gradient for what it would write
+there, and keeps what it was drawn with. Not cured by W_O from zero (.89), nor by weight decay on W_V and W_O (.84;
+stronger: .48), on W_Q and W_K (.91; all of seed 1) or everywhere (.88); small weights (0.02) learn tables that tell the
+values of one thing apart and no more (.52), the thing being known from the direct path. A constant share of dropped
+heads (.1, .25) left one thing's verbs behind in 2 of 10 runs of 2,000 steps (.94), one that falls from .3 to 0 in none
+of 6 (.98 to 1.00). Values said right: .9993 to .9997; after 2,000 steps .9984 to .9997, without dropped heads .9990 to
+.9997. 2026-11.
 
 Also: the sum over paths is what the model computes; random heads neither copy nor anti-copy; and the error that one
-head must make with two trigrams of one source (log 2 nats), and two heads need not. Small initial weights (0.02) learn
-the task as well, but with tables that only tell the values of one thing apart (OV .52), the thing itself being known
-from the direct path; so does strong weight decay (.88). 2026-11.
+head must make with two trigrams of one source (log 2 nats), and two heads need not.
 
     sae-toolkit run skip_trigrams --output runs/trigrams
 """
@@ -76,9 +81,8 @@ IN, AT, KEEP, MIND, BAY = range(1, 6)
 def measure(name: str, model: AttentionOnly, circuit: LanguageCircuit) -> list[NamedScore]:
     """Circuits in the token basis, head by head, and whether the heads copy."""
     weights = model.weights()
-    truth = {"destinations": circuit.things, "outputs": circuit.values, "attends": circuit.same_class()}
     known, any_word = (
-        KnownCircuit.of_tokens(weights, sources=circuit.events, candidates=candidates, **truth)
+        KnownCircuit.of_tokens(weights, **circuit.skip_trigrams() | {"candidates": candidates})
         for candidates in (circuit.candidates, torch.arange(len(weights.W_E)))
     )
     found, wide = circuit_scores(weights, 0, known), circuit_scores(weights, 0, any_word)
@@ -136,11 +140,12 @@ EXPECTED_EXACTLY = (
     Expectation(score="loss", sae="two heads", at_most=1e-5),
 )
 EXPECTED = (
-    Expectation(score="value_accuracy", sae="trained", at_least=0.99),
+    Expectation(score="value_accuracy", sae="trained", at_least=0.999),
     Expectation(score="gap", sae="trained", at_least=0.0, at_most=0.04),
     Expectation(score="skip_trigram_top1", sae="trained, trigrams", at_least=0.95),
     Expectation(score="skip_trigram_top1", sae="trained, any word", at_least=0.95),
-    Expectation(score="ov_top1", sae="trained, all heads", at_least=0.85),
+    Expectation(score="ov_top1", sae="trained, all heads", at_least=0.95),
+    Expectation(score="qk_top1", sae="trained, best head", at_least=0.85),
     Expectation(score="qk_top1", sae="trained, all heads", at_least=0.85),
     Expectation(score="qk_auroc", sae="trained, all heads", at_least=0.9),
     Expectation(score="ov_top1", sae="untrained, all heads", at_most=0.1),

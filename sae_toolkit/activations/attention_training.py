@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from sae_toolkit.activations.attention_only import AttentionOnly
+from sae_toolkit.activations.circuit_weights import CircuitWeights
 from sae_toolkit.activations.next_token_training import document_batches, losses_after, minimise
 from sae_toolkit.ground_truth.language import Language, LanguageConfig
 from sae_toolkit.ground_truth.language_documents import draw_documents, read_documents
-from sae_toolkit.seeding import derived_seed
+from sae_toolkit.seeding import derived_seed, generator_for
 
 ROWS_AT_ONCE = 256
 
@@ -28,16 +29,25 @@ class AttentionTrainConfig:
     """Layers of heads."""
     n_heads: int = 4
     """Heads of each layer."""
-    n_steps: int = 2000
+    n_steps: int = 2500
     """Updates, each on documents never seen before."""
     documents_per_step: int = 64
     """Documents of one update."""
     learning_rate: float = 1e-2
     """Highest learning rate of AdamW."""
+    head_dropout: float = 0.3
+    """Probability that a document is read without a head: at the first step, falling to 0 at the last."""
     eval_documents: int = 1024
     """Fresh documents behind the losses and the accuracy."""
     seed: int = 0
-    """Of weights and documents."""
+    """Of weights, documents and dropped heads."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.head_dropout < 1:
+            raise ValueError(
+                f"AttentionTrainConfig: head_dropout={self.head_dropout} given. It is the probability that a head is "
+                "left out: give one from 0 on and below 1."
+            )
 
 
 SMALL_ATTENTION = AttentionTrainConfig(
@@ -83,12 +93,32 @@ def train_attention_only(config: AttentionTrainConfig) -> TrainedAttention:
     batches = document_batches(Language(config.language), config.documents_per_step, seed=seed)
 
     def loss_of_step(step: int) -> Float[Tensor, ""]:
-        del step
         tokens = next(batches)
-        return losses_after(model(tokens), tokens).mean()
+        generator = generator_for(config.seed, "dropped heads", step)
+        share = config.head_dropout * (1 - step / config.n_steps)
+        logits = logits_without_heads(model.weights(), tokens, share, generator)
+        return losses_after(logits, tokens).mean()
 
     losses = minimise(model, loss_of_step, n_steps=config.n_steps, learning_rate=config.learning_rate)
     return TrainedAttention(model.requires_grad_(False), losses, *measure_reader(model, config))
+
+
+def logits_without_heads(
+    weights: CircuitWeights, tokens: Int[Tensor, "rows ctx"], share: float, generator: torch.Generator
+) -> Float[Tensor, "rows ctx d_vocab"]:
+    """Logits with each head left out of each row with this probability, the others scaled up by 1 / (1 - share).
+
+    DropHead (Zhou et al. 2020, arXiv 2004.13342). What a head writes for a word it never looks at has no gradient and
+    stays as it was drawn; where any head may be missing, all learn to look at every word that matters. A share that
+    stays where it is slows learning down, one that falls to 0 does not.
+    """
+    residual = weights.embed(tokens)
+    shape = (weights.n_layers, len(tokens), weights.n_heads, 1, 1)
+    kept = (torch.rand(shape, generator=generator) >= share).to(residual) / (1 - share)
+    for layer in range(weights.n_layers):
+        pattern = weights.pattern(layer, residual) * kept[layer]
+        residual = residual + weights.attn_out(layer, residual, pattern)
+    return weights.unembed(residual)
 
 
 @torch.no_grad()

@@ -6,6 +6,8 @@ from sae_toolkit.analysis.activation_statistics import ActivationStatistics as A
 from sae_toolkit.analysis.attribution import Attribution as Attribution
 from sae_toolkit.analysis.attribution import gradient_attribution as gradient_attribution
 from sae_toolkit.analysis.attribution import integrated_attribution as integrated_attribution
+from sae_toolkit.analysis.attribution import norm_exact_attribution as norm_exact_attribution
+from sae_toolkit.analysis.chance_circuit import chance_scores as chance_scores
 from sae_toolkit.analysis.circuit_recovery import KnownCircuit as KnownCircuit
 from sae_toolkit.analysis.circuit_recovery import circuit_scores as circuit_scores
 from sae_toolkit.analysis.circuit_recovery import relation_auroc as relation_auroc

@@ -46,3 +46,11 @@ class LanguageCircuit:
     def same_class(self) -> Bool[Tensor, "n_classes n_values"]:
         """Which verbs a thing must attend to."""
         return torch.arange(len(self.things))[:, None] == self.classes
+
+    def answers(self) -> dict[str, Tensor]:
+        """What each verb promises, what it could, and who must attend to it."""
+        return {"outputs": self.values, "candidates": self.candidates, "attends": self.same_class()}
+
+    def skip_trigrams(self) -> dict[str, Tensor]:
+        """The same with the tokens that are asked: verbs as sources, things as destinations."""
+        return {"sources": self.events, "destinations": self.things, **self.answers()}

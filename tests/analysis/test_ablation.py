@@ -11,6 +11,7 @@ from sae_toolkit.analysis import (
     attribution_agreement,
     gradient_attribution,
     integrated_attribution,
+    norm_exact_attribution,
     steered,
     surprise_at,
 )
@@ -20,7 +21,7 @@ def asked(row):
     return surprise_at(len(row) - 2)
 
 
-@pytest.mark.parametrize("method", [gradient_attribution, integrated_attribution])
+@pytest.mark.parametrize("method", [gradient_attribution, integrated_attribution, norm_exact_attribution])
 def test_agreement_by_hand(method):
     """Row by row: attributions against removals by steering, strong ones counted, ranks by SciPy."""
     model, hook = tiny_model(), "blocks.0.hook_resid_post"

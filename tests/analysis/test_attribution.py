@@ -1,8 +1,17 @@
 import pytest
 import torch
-from tiny_models import independent_place, loaded, plain, random_tokens, tiny_model, user_model
+from tiny_models import (
+    independent_place,
+    loaded,
+    plain,
+    random_tokens,
+    tiny_model,
+    tiny_model_folder,
+    user_model,
+)
 
 from sae_toolkit import ReluSAE, TopKSAE
+from sae_toolkit.activations import ModelConfig, load_model
 from sae_toolkit.analysis import (
     Remove,
     Scale,
@@ -11,10 +20,12 @@ from sae_toolkit.analysis import (
     integrated_attribution,
     logit_difference,
     next_token_loss,
+    norm_exact_attribution,
     steered,
     surprise_at,
     token_logit,
 )
+from sae_toolkit.analysis.attribution import dealt
 from sae_toolkit.analysis.steering import Where
 
 HOOK = "blocks.0.hook_resid_post"
@@ -103,6 +114,102 @@ def test_integrated_gradients_account_for_removing_all_latents():
     assert errors[1] < errors[0]
 
 
+@pytest.mark.parametrize("name", ["tiny", "stories260K"])
+def test_behind_the_last_block_norm_exact_is_ablation(name):
+    """One norm and a linear map are left: no approximation remains, and only the token that is asked counts."""
+    model = loaded(name)
+    hook = f"blocks.{model.n_layers - 1}.hook_resid_post"
+    sae, tokens = sae_for(model, hook), random_tokens(model.d_vocab, rows=2)
+    for asked in (logit_difference(3, 7), token_logit(5)):
+        found = norm_exact_attribution(sae, model, hook, tokens, asked)
+        dense = found.by_latent().to_dense().float()
+        for row in range(2):
+            removed = ablation_effects(sae, model, hook, tokens[row], range(48), asked)
+            torch.testing.assert_close(dense[row], removed, atol=2e-4, rtol=1e-3)
+        plain_gradient = gradient_attribution(sae, model, hook, tokens, asked)
+        torch.testing.assert_close(found.error, plain_gradient.error)
+        torch.testing.assert_close(found.bias, plain_gradient.bias)
+
+
+def independent_norm_exact(hf, x, z, directions, norms, number, tokens):
+    """Every norm's output is a leaf of the graph's cut: total derivatives there, differences of calls, all dense."""
+    given, made = {}, {}
+    handles = [
+        hf.transformer.h[0].register_forward_hook(lambda _m, _a, out: x if torch.is_tensor(out) else (x, *out[1:]))
+    ]
+    for name, norm in norms.items():
+
+        def keep(_module, args, out, name=name):
+            given[name], made[name] = args[0].detach(), out
+
+        handles.append(norm.register_forward_hook(keep))
+    gradients = torch.autograd.grad(number(hf(tokens).logits).sum(), list(made.values()))
+    for handle in handles:
+        handle.remove()
+    expected = torch.zeros_like(z)
+    with torch.no_grad():
+        for latent in range(z.shape[-1]):
+            lost = z[..., latent, None] * directions[latent]
+            for name, gradient in zip(made, gradients, strict=True):
+                change = norms[name](given[name]) - norms[name](given[name] - lost)
+                expected[..., latent] += (change * gradient).sum(-1)
+    return expected
+
+
+def test_norm_exact_by_a_loop_over_norms_and_latents():
+    model, hf = tiny_model(), plain("tiny")
+    sae, tokens = sae_for(model), random_tokens(model.d_vocab, rows=2)
+    block = hf.transformer.h[1]
+    norms = {"attention": block.ln_1, "mlp": block.ln_2, "last": hf.transformer.ln_f}
+    x = model.capture(tokens, [HOOK])[HOOK].requires_grad_()
+    with torch.no_grad():
+        z, directions = sae.encode(x), sae.decoder_directions()
+    expected = independent_norm_exact(hf, x, z, directions, norms, lambda y: y[:, -1, 3] - y[:, -1, 7], tokens)
+    expected[:, 0] = 0  # the first position is left out
+    found = norm_exact_attribution(sae, model, HOOK, tokens, logit_difference(3, 7))
+    torch.testing.assert_close(found.latents.to_dense(), expected, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("hook", ["blocks.0.hook_mlp_out", "blocks.1.hook_attn_out", "blocks.1.hook_resid_mid"])
+def test_for_small_latents_norm_exact_is_the_gradient(hook):
+    """What the norms are told is then linear: at every place that writes into the stream."""
+    model = tiny_model()
+    sae, tokens = sae_for(model, hook), random_tokens(model.d_vocab, rows=1)
+    with torch.no_grad():
+        sae.W_dec.mul_(1e-3)
+    expected = gradient_attribution(sae, model, hook, tokens, token_logit(3)).latents.to_dense()
+    found = norm_exact_attribution(sae, model, hook, tokens, token_logit(3)).latents.to_dense()
+    torch.testing.assert_close(found, expected, atol=0.02 * float(expected.abs().max()), rtol=0.02)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_group_for_each_latent_tends_to_ablation(exact):
+    model = tiny_model()
+    sae, tokens = sae_for(model), random_tokens(model.d_vocab, rows=1)
+    asked = surprise_at(20)
+    removed = ablation_effects(sae, model, HOOK, tokens[0], range(48), asked).double()
+
+    def error(n_groups, n_steps):
+        if exact:
+            found = norm_exact_attribution(sae, model, HOOK, tokens, asked, n_groups=n_groups)
+        else:
+            found = integrated_attribution(sae, model, HOOK, tokens, asked, n_groups=n_groups, n_steps=n_steps)
+        return float((found.by_latent().to_dense()[0] - removed).abs().max() / removed.abs().max())
+
+    together, alone = error(1, 4), error(48, 4)
+    assert alone < 0.05
+    assert alone < together / 2
+
+
+def test_latents_are_dealt_evenly_and_each_into_one_group():
+    latents = torch.tensor([4, 9, 4, 7, 30, 2, 9, 11])
+    groups = dealt(latents, 4, seed=0)
+    assert groups[0] == groups[2]
+    assert groups[1] == groups[6]
+    of_latent = {int(latent): int(group) for latent, group in zip(latents, groups, strict=True)}
+    assert sorted(torch.bincount(torch.tensor(list(of_latent.values())), minlength=4).tolist()) == [1, 1, 2, 2]
+
+
 def test_ablation_equals_one_removal_after_another():
     model = tiny_model()
     sae, tokens = sae_for(model), random_tokens(model.d_vocab, rows=1)
@@ -137,7 +244,20 @@ def test_a_bridge_gives_the_same_and_keeps_its_hooks():
     found = gradient_attribution(sae, model, HOOK, tokens, token_logit(3))
     expected = gradient_attribution(sae, tiny_model(), HOOK, tokens, token_logit(3))
     torch.testing.assert_close(found.latents.to_dense(), expected.latents.to_dense(), atol=1e-4, rtol=1e-3)
+    found = norm_exact_attribution(sae, model, HOOK, tokens, token_logit(3))
+    expected = norm_exact_attribution(sae, tiny_model(), HOOK, tokens, token_logit(3))
+    torch.testing.assert_close(found.latents.to_dense(), expected.latents.to_dense(), atol=1e-4, rtol=1e-3)
     assert sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.module.modules()) == before
+
+
+def test_a_model_that_reads_its_stream_elsewhere_is_refused():
+    model = load_model(ModelConfig(name=str(tiny_model_folder()), device="cpu"), offline=True)
+    sae, tokens = sae_for(model), random_tokens(50, rows=1)
+    block, seen = model.module.transformer.h[1], []
+    block.register_forward_pre_hook(lambda _module, args: seen.append(args[0]))
+    block.mlp.register_forward_hook(lambda _module, _args, out: out + seen.pop().tanh())
+    with pytest.raises(ValueError, match="do not explain how the prediction depends on it"):
+        norm_exact_attribution(sae, model, HOOK, tokens, token_logit(3))
 
 
 def test_impossible_requests_are_refused():
@@ -151,6 +271,11 @@ def test_impossible_requests_are_refused():
         gradient_attribution(sae, model, HOOK, tokens[:, :1], token_logit(3))
     with pytest.raises(ValueError, match="at least 1"):
         integrated_attribution(sae, model, HOOK, tokens, token_logit(3), n_steps=0)
+    with pytest.raises(ValueError, match="n_groups=0"):
+        integrated_attribution(sae, model, HOOK, tokens, token_logit(3), n_groups=0)
+    neurons = "blocks.0.mlp.hook_post"
+    with pytest.raises(ValueError, match="does not write into the residual stream"):
+        norm_exact_attribution(sae_for(model, neurons), model, neurons, tokens, token_logit(3))
     with pytest.raises(ValueError, match="d_in=8"):
         gradient_attribution(TopKSAE(TopKSAE.Config(d_in=8, d_sae=9, k=1)), model, HOOK, tokens, token_logit(3))
     with pytest.raises(ValueError, match="from 0"):

@@ -16,3 +16,8 @@ def test_words_belong_together():
     assert same.sum(1).tolist() == [4] * 4
     assert same[1].nonzero()[:, 0].tolist() == [4, 5, 6, 7]
     assert [words[token] for token in circuit.candidates[-2:]] == ["burnt", "ordinary"]
+    asked = circuit.skip_trigrams()
+    assert [words[asked[kind][6]] for kind in ("sources", "outputs")] == ["bolted", "locked"]
+    assert [words[thing] for thing in asked["destinations"]] == ["lamp", "door", "river", "bread"]
+    assert asked["attends"].equal(same)
+    assert set(asked) - set(circuit.answers()) == {"sources", "destinations"}

@@ -93,6 +93,15 @@ class Column(NamedTuple):
     values: np.ndarray
 
 
+def shared_samples(column: Column, other: Column) -> Bool[np.ndarray, " n"]:
+    """Which samples of a column the other one has, too."""
+    if len(other.samples) == 0:
+        return np.zeros(len(column.samples), dtype=bool)
+    places = np.searchsorted(other.samples, column.samples).clip(max=len(other.samples) - 1)
+    shared: np.ndarray = other.samples[places] == column.samples
+    return shared
+
+
 class KeptColumns:
     """The nonzeros of the first `limit` sparse rows seen, read back column by column."""
 

@@ -1,4 +1,4 @@
-"""Rules for every test: no network, one thread, and the global random generators stay where they were."""
+"""Rules for every test: no network, one thread, shapes checked, and global random generators stay where they were."""
 
 import socket
 import sys
@@ -12,6 +12,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parent))  # so that tests can import tests/toy.py
 
+import shape_checks
+
+shape_checks.install()  # before anything imports the package
 torch.set_num_threads(1)
 
 

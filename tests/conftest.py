@@ -39,3 +39,9 @@ def global_generators_untouched() -> Iterator[None]:
     numpy_after = np.random.get_state()
     unchanged = numpy_after[2] == numpy_before[2] and np.array_equal(numpy_after[1], numpy_before[1])
     assert unchanged, "the global numpy generator was used; use numpy.random.default_rng(seed)"
+
+
+@pytest.fixture
+def few_control_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests that need controls, but no good ones: k-means and components of few samples."""
+    monkeypatch.setattr("sae_toolkit.metrics.ladder.CONTROL_SAMPLES", 3000)

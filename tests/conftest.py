@@ -1,5 +1,6 @@
 """Rules for every test: no network, one thread, shapes checked, and global random generators stay where they were."""
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,12 @@ import shape_checks
 
 shape_checks.install()  # before anything imports the package
 torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, slow ones come first: none is begun when the others are done."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(autouse=True)

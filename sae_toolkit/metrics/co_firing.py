@@ -95,10 +95,11 @@ class Column(NamedTuple):
 
 def shared_samples(column: Column, other: Column) -> Bool[np.ndarray, " n"]:
     """Which samples of a column the other one has, too."""
-    if len(other.samples) == 0:
+    if len(column.samples) == 0 or len(other.samples) == 0:
         return np.zeros(len(column.samples), dtype=bool)
-    places = np.searchsorted(other.samples, column.samples).clip(max=len(other.samples) - 1)
-    shared: np.ndarray = other.samples[places] == column.samples
+    has = np.zeros(1 + max(column.samples[-1], other.samples[-1]), dtype=bool)
+    has[other.samples] = True
+    shared: np.ndarray = has[column.samples]
     return shared
 
 

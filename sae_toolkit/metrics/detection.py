@@ -34,13 +34,16 @@ class Levels:
 
     def __init__(self, latent: Column, feature: Column, n_samples: int) -> None:
         on = shared_samples(latent, feature)
-        n_positive = len(feature.samples)
+        n_positive, n_on = len(feature.samples), on.sum()
         scores = np.append(latent.values, 0.0)
-        positives = np.append(on.astype(np.int64), n_positive - on.sum())
-        negatives = np.append((~on).astype(np.int64), n_samples - n_positive - (~on).sum())
-        self.scores, level = np.unique(scores, return_inverse=True)
-        self.positives: NumpyVector = np.bincount(level, weights=positives)
-        self.negatives: NumpyVector = np.bincount(level, weights=negatives)
+        positives = np.append(on, n_positive - n_on).astype(np.float64)
+        negatives = np.append(~on, n_samples - n_positive - (len(on) - n_on)).astype(np.float64)
+        order = scores.argsort()
+        ascending = scores[order]
+        starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+        self.scores = ascending[starts]
+        self.positives: NumpyVector = np.add.reduceat(positives[order], starts)
+        self.negatives: NumpyVector = np.add.reduceat(negatives[order], starts)
 
     def auroc(self) -> float:
         """P(score of a positive > score of a negative), ties counting half; NaN where one class is empty."""

@@ -62,8 +62,8 @@ SMOKE = Config(
     widths=(96,),
     k=(1, 4),
     learning_rates=(3e-2,),
-    train=TrainConfig(n_samples=150_000, batch_size=512),
-    eval_samples=16_000,
+    train=TrainConfig(n_samples=100_000, batch_size=512),
+    eval_samples=8_000,
     loss_tokens=1_000,
 )
 TRUTHS = ("variable_f1_value", "logit_attribution_top1", "firing_f1")

@@ -43,8 +43,8 @@ LEAVE_OUT = ("floor/ica",)
 SMOKE = Config(
     documents=KnownLatentsSource.Config(n_documents=1_600, families=("value", "tone", "number", "slot")),
     k=(4,),
-    train=TrainConfig(n_samples=200_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
-    eval_samples=16_000,
+    train=TrainConfig(n_samples=100_000, batch_size=256, learning=LearningConfig(learning_rate=3e-2)),
+    eval_samples=8_000,
     loss_tokens=1_000,
 )
 

@@ -66,10 +66,10 @@ LEAVE_OUT = ("floor/ica",)
 SMOKE = Config(
     documents=KnownLatentsSource.Config(n_documents=2_400, families=VARIABLES),
     probed=("blocks.0.hook_resid_post",),
-    train=TrainConfig(n_samples=250_000, batch_size=256, learning=LEARNING),
+    train=TrainConfig(n_samples=150_000, batch_size=256, learning=LEARNING),
     n_seeds=1,
-    eval_samples=20_000,
-    loss_tokens=2_000,
+    eval_samples=12_000,
+    loss_tokens=1_000,
 )
 
 

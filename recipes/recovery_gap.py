@@ -74,8 +74,8 @@ class Config:
     """Dimensions, features and active features of a world beyond reach."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=100_000, batch_size=256), eval_samples=2_000, n_features=(48, 64),
-               support_sizes=(2, 10), map_samples=50_000)  # fmt: skip
+SMOKE = Config(train=TrainConfig(n_samples=100_000, batch_size=256), eval_samples=1_500, n_features=(48, 64),
+               support_sizes=(2, 10), map_samples=30_000)  # fmt: skip
 K = 6
 HEADLINES = tuple(
     Headline(name=f"activation_f1_{part}_gap", label=f"{part.capitalize()} gap", question=f"F1 lost by the {part}")

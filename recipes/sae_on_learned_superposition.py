@@ -49,7 +49,7 @@ class Config:
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(p=(0.1, 0.03), toy_steps=1000, train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=3_000)
+SMOKE = Config(p=(0.1, 0.03), toy_steps=1000, train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=2_000)
 
 HEADLINES = (
     Headline(name="dimensions_per_feature", label="D*", question="Hidden dimensions over the squared norm of W"),

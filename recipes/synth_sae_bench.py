@@ -1,7 +1,7 @@
 """SynthSAEBench-16k (arXiv 2602.14687, model v2): BatchTopK, TopK and ReLU SAEs on 16,384 hierarchical features.
 
 The published protocol: width 4096 in 768 dimensions, L0 25, 200 million samples, batch 1024, Adam 3e-4; that is for a
-GPU. The smoke run has a world of the same construction with 1,000 features in 64 dimensions. Scores under the
+GPU. The smoke run has a world of the same construction with 500 features in 64 dimensions. Scores under the
 benchmark's own definitions carry the prefix `saelens_`; published at L0 25: BatchTopK F1 .7316, MCC .7574, EV .7923.
 
     sae-toolkit run synth_sae_bench --output runs/bench --smoke
@@ -39,13 +39,13 @@ class Config:
 
 
 LEAVE_OUT = ("floor/ica",)
-SMALL_WORLD = SynthSAEBenchConfig(n_features=1000, d_in=64, n_roots=8)
+SMALL_WORLD = SynthSAEBenchConfig(n_features=500, d_in=64, n_roots=4)
 SMOKE = Config(
     world=SMALL_WORLD,
     k=6,
     d_sae=256,
     train=TrainConfig(n_samples=150_000, batch_size=256, learning=LearningConfig(learning_rate=3e-3)),
-    eval_samples=2_000,
+    eval_samples=1_000,
 )
 
 

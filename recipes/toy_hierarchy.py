@@ -31,7 +31,7 @@ class Config:
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), k=(1, 2), eval_samples=2_000)
+SMOKE = Config(train=TrainConfig(n_samples=60_000, batch_size=256), k=(1, 2), eval_samples=2_000)
 
 
 def make_source(config: Config, run: RunFolder) -> SuperpositionSource:

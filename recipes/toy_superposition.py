@@ -39,7 +39,7 @@ class Config:
             raise ValueError(f"toy_superposition: n_seeds={self.n_seeds} given, but at least 1 is needed.")
 
 
-SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=2_000)
+SMOKE = Config(train=TrainConfig(n_samples=150_000, batch_size=256), eval_samples=1_000)
 WORLDS = {"A": (dataset_a, 6), "B": (dataset_b, 8)}
 
 

@@ -49,7 +49,7 @@ class Config:
     """Held-out samples behind every score."""
 
 
-SMOKE = Config(train=TrainConfig(n_samples=250_000, batch_size=256), eval_samples=2_000)
+SMOKE = Config(train=TrainConfig(n_samples=160_000, batch_size=256), eval_samples=2_000)
 CAPTION = "Cosine between what each feature is written as and the decoder row of its latent, sorted."
 HEADLINES = (
     Headline(name="written_cosine", label="Written", question="Do latents write what features become?"),

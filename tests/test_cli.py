@@ -12,6 +12,7 @@ from toy import small_config
 from sae_toolkit import TopKSAE, save
 from sae_toolkit.cli import main
 
+pytestmark = pytest.mark.usefixtures("few_control_samples")
 RECIPE = '''"""Tiny.
 
     sae-toolkit run tiny
@@ -176,11 +177,16 @@ def test_plan_refuses_what_will_not_fit(tiny: str, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("command", ["run", "verify"])
 @pytest.mark.parametrize("offline", [True, False])
-def test_offline_keeps_the_libraries_off_the_network(tiny: str, tmp_path: Path, command: str, offline: bool) -> None:
+def test_offline_keeps_the_libraries_off_the_network(tmp_path: Path, command: str, offline: bool) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(RECIPE.format(error="ValueError('seen enough')").replace("config.bound > 0", "True"))
     code = "import sys; from sae_toolkit.cli import main; sys.exit(main(sys.argv[1:]))"
-    arguments = [command, tiny, "--output", str(tmp_path / "out"), *(["--offline"] if offline else [])]
+    arguments = [command, str(path), "--output", str(tmp_path / "out"), *(["--offline"] if offline else [])]
     environment = {name: value for name, value in os.environ.items() if "OFFLINE" not in name}
-    subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environment, check=False, capture_output=True, text=True
+    )
+    assert "seen enough" in done.stderr
     names = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
     expected = dict.fromkeys(names, "1") if offline else {}
     assert ast.literal_eval((tmp_path / "out" / "environment").read_text()) == expected

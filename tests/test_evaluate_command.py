@@ -16,13 +16,8 @@ from sae_toolkit.recipe import load_recipe
 from sae_toolkit.report import Report
 from sae_toolkit.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("few_control_samples")
 QUICK = ["--leave_out", "floor/ica,floor/kmeans", "--samples", "300"]
-
-
-@pytest.fixture(autouse=True)
-def few_control_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """How good controls are is no matter here."""
-    monkeypatch.setattr("sae_toolkit.metrics.ladder.CONTROL_SAMPLES", 3000)
 
 
 @pytest.fixture(scope="module")

@@ -118,10 +118,10 @@ def ratio(sums: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
 
 
 def divide(
-    top: Float64[np.ndarray, " n"], bottom: Float64[np.ndarray, " n"], *, otherwise: float
-) -> Float64[np.ndarray, " n"]:
+    top: Float64[np.ndarray, "*shape"], bottom: Float64[np.ndarray, "*shape"], *, otherwise: float
+) -> Float64[np.ndarray, "*shape"]:
     """top / bottom, and `otherwise` where bottom is 0."""
-    result = np.full(len(top), otherwise)
+    result = np.full(top.shape, otherwise)
     np.divide(top, bottom, out=result, where=bottom != 0)
     return result
 

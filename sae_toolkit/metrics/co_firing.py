@@ -93,6 +93,16 @@ class Column(NamedTuple):
     values: np.ndarray
 
 
+def shared_samples(column: Column, other: Column) -> Bool[np.ndarray, " n"]:
+    """Which samples of a column the other one has, too."""
+    if len(column.samples) == 0 or len(other.samples) == 0:
+        return np.zeros(len(column.samples), dtype=bool)
+    has = np.zeros(1 + max(column.samples[-1], other.samples[-1]), dtype=bool)
+    has[other.samples] = True
+    shared: np.ndarray = has[column.samples]
+    return shared
+
+
 class KeptColumns:
     """The nonzeros of the first `limit` sparse rows seen, read back column by column."""
 

@@ -7,7 +7,14 @@ from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import divide, mean_score
-from sae_toolkit.metrics.co_firing import CoFiring, Column, KeptSamples, coefficients_of, select_entries
+from sae_toolkit.metrics.co_firing import (
+    CoFiring,
+    Column,
+    KeptSamples,
+    coefficients_of,
+    select_entries,
+    shared_samples,
+)
 from sae_toolkit.metrics.matching import match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -26,14 +33,17 @@ class Levels:
     """
 
     def __init__(self, latent: Column, feature: Column, n_samples: int) -> None:
-        on = np.isin(latent.samples, feature.samples, assume_unique=True)
-        n_positive = len(feature.samples)
+        on = shared_samples(latent, feature)
+        n_positive, n_on = len(feature.samples), on.sum()
         scores = np.append(latent.values, 0.0)
-        positives = np.append(on.astype(np.int64), n_positive - on.sum())
-        negatives = np.append((~on).astype(np.int64), n_samples - n_positive - (~on).sum())
-        self.scores, level = np.unique(scores, return_inverse=True)
-        self.positives: NumpyVector = np.bincount(level, weights=positives)
-        self.negatives: NumpyVector = np.bincount(level, weights=negatives)
+        positives = np.append(on, n_positive - n_on).astype(np.float64)
+        negatives = np.append(~on, n_samples - n_positive - (len(on) - n_on)).astype(np.float64)
+        order = scores.argsort()
+        ascending = scores[order]
+        starts = np.flatnonzero(np.append(True, ascending[1:] != ascending[:-1]))
+        self.scores = ascending[starts]
+        self.positives: NumpyVector = np.add.reduceat(positives[order], starts)
+        self.negatives: NumpyVector = np.add.reduceat(negatives[order], starts)
 
     def auroc(self) -> float:
         """P(score of a positive > score of a negative), ties counting half; NaN where one class is empty."""
@@ -83,8 +93,8 @@ def tuned_f1(latent: Column, feature: Column, n_samples: int) -> float:
 
 def pearson(a: Column, b: Column, n_samples: int) -> float:
     """Correlation over all samples, zeros included; 0 where one side never changes."""
-    _, in_a, in_b = np.intersect1d(a.samples, b.samples, assume_unique=True, return_indices=True)
-    covariance = a.values[in_a] @ b.values[in_b] - a.values.sum() * b.values.sum() / n_samples
+    covariance = a.values[shared_samples(a, b)] @ b.values[shared_samples(b, a)]
+    covariance -= a.values.sum() * b.values.sum() / n_samples
     variances = [float((c.values**2).sum() - c.values.sum() ** 2 / n_samples) for c in (a, b)]
     product = max(variances[0], 0.0) * max(variances[1], 0.0)
     return float(covariance / product**0.5) if product > 0 else 0.0
@@ -142,10 +152,10 @@ class LatentDetection(Metric):
         paired = self.pairs(sae)
         tuned, auroc, correlation = (torch.full((len(features),), torch.nan, dtype=torch.float64) for _ in range(3))
         nothing = Column(np.zeros(0, dtype=np.int32), np.zeros(0))
-        for i, feature in enumerate(features):
+        for i, (feature, j) in enumerate(zip(features, paired.tolist(), strict=True)):
             if len(feature.samples) == 0:
                 continue
-            latent = latents[paired[i]] if paired[i] >= 0 else nothing
+            latent = latents[j] if j >= 0 else nothing
             tuned[i] = tuned_f1(latent, feature, n)
             auroc[i] = Levels(latent, feature, n).auroc()
             correlation[i] = pearson(latent, feature, n)

@@ -17,6 +17,8 @@ from sae_toolkit.metrics.sparsity import FiringCounts
 from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 
 HEDGING_SAMPLES = 20_000
+FEATURES_AT_ONCE = 64
+"""Features whose joint firings with all others are in memory at a time."""
 SURE = 6.0
 """Standard deviations from independence; 2e-9 of independent pairs reach them, of 16,384 features one in a few runs."""
 
@@ -66,21 +68,21 @@ def partners_by_firing(
     Clearness: the root of the Poisson deviance, 2 (o ln(o / e) - (o - e)), of o joint firings where independence
     expects e = n p_i p_j; at least 6. In a hierarchy that is the parent, or a parent's most telling child.
     """
-    on: Any = matrix_of(indicators_of(features), n_samples)
+    on: Any = matrix_of(indicators_of(features), n_samples).tocsc()
     counts = np.asarray(on.sum(axis=0)).ravel()
-    partners = torch.full((len(asked),), -1)
-    for place, i in enumerate(asked.tolist()):
-        together = np.asarray(on[features[i].samples].sum(axis=0)).ravel()
-        clearness = deviance_root(together, counts * len(features[i].samples) / max(n_samples, 1))
-        clearness[i] = 0.0
-        if clearness.max() >= SURE:
-            partners[place] = int(clearness.argmax())
-    return partners
+    partners = []
+    for some in (chunk.numpy() for chunk in torch.split(asked, FEATURES_AT_ONCE)):
+        together = (on.T @ on[:, some]).toarray()
+        clearness = deviance_root(together, np.outer(counts, counts[some]) / max(n_samples, 1))
+        clearness[some, np.arange(len(some))] = 0.0
+        best = clearness.argmax(axis=0)
+        partners.append(np.where(clearness[best, np.arange(len(some))] >= SURE, best, -1))
+    return torch.from_numpy(np.concatenate(partners))
 
 
 def deviance_root(
-    observed: Float64[np.ndarray, " n"], expected: Float64[np.ndarray, " n"]
-) -> Float64[np.ndarray, " n"]:
+    observed: Float64[np.ndarray, "*shape"], expected: Float64[np.ndarray, "*shape"]
+) -> Float64[np.ndarray, "*shape"]:
     """How many standard deviations a Poisson count lies from its mean, without sign; 0 where the mean is 0."""
     known = np.where(expected > 0, expected, 1.0)
     ratio = np.where(observed > 0, observed / known, 1.0)

@@ -1,5 +1,6 @@
 """How much a matched latent responds to features that are not its own: interference at the level of activations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from sae_toolkit.activations.source import ActivationBatch, ActivationSource, KnownFeatures
 from sae_toolkit.metrics.bootstrap import divide, mean_score
-from sae_toolkit.metrics.co_firing import Column, KeptSamples, indicators_of, matrix_of
+from sae_toolkit.metrics.co_firing import Column, KeptSamples, indicators_of, matrix_of, shared_samples
 from sae_toolkit.metrics.matching import Matching, match_latents
 from sae_toolkit.metrics.metric import Metric
 from sae_toolkit.metrics.score import Score
@@ -19,6 +20,8 @@ from sae_toolkit.saes.base import AbstractDictionary, SAEOutput
 LEAKAGE_SAMPLES = 50_000
 MATRIX_LATENTS = 256
 """Columns of the leakage matrix: the matched latents of highest cosine."""
+PAIRS_AT_ONCE = 64
+"""Latents whose responses to all features are in memory at a time, beyond the leakage matrix."""
 ENOUGH_SAMPLES = 30
 """Samples with another feature on and the own one off, from which that feature may be a latent's strongest leak."""
 
@@ -74,25 +77,21 @@ class Leakage(Metric):
         own_features = matched[best].sort().values.numpy()
         chosen = matching.latent.numpy()[own_features]
         on = FeaturesOn(features, self.kept.n_samples)
-        leaked = [on.leaked(latents[j], features[i])[0] for i, j in zip(own_features, chosen, strict=True)]
-        own = [own_mean(latents[j], features[i]) for i, j in zip(own_features, chosen, strict=True)]
-        return LeakageMatrix(
-            np.stack(leaked, axis=1) if leaked else np.zeros((len(features), 0)), np.array(own), chosen, own_features
-        )
+        pairs = [(latents[j], features[i]) for i, j in zip(own_features, chosen, strict=True)]
+        return LeakageMatrix(on.leaked(pairs)[0], own_means(pairs), chosen, own_features)
 
     def compute(self, sae: AbstractDictionary) -> dict[str, Score]:
         features, latents, n = self.kept.feature_columns(), self.kept.latent_columns(), self.kept.n_samples
-        paired = self.matching(sae, latents).latent.tolist()
+        latent_of = self.matching(sae, latents).latent
+        matched = (latent_of >= 0).nonzero()[:, 0]
+        pairs = [(latents[int(latent_of[i])], features[i]) for i in matched.tolist()]
         on = FeaturesOn(features, n)
         names = ("leakage_firing_rate", "leakage_firing_ratio", "leakage_energy", "leakage_strongest")
         found = torch.full((len(features), len(names)), torch.nan, dtype=torch.float64)
-        for i, feature in enumerate(features):
-            if paired[i] >= 0:
-                latent = latents[paired[i]]
-                rate, energy = leakage(latent, feature, on.anything)
-                found[i] = torch.tensor(
-                    [rate, rate * n / len(latent.samples), energy, strongest_share(latent, feature, on)]
-                )
+        strongest = strongest_shares(pairs, on)
+        for i, (latent, feature), share in zip(matched.tolist(), pairs, strongest.tolist(), strict=True):
+            rate, energy = leakage(latent, feature, on.anything)
+            found[i] = torch.tensor([rate, rate * n / len(latent.samples), energy, share])
         return {name: mean_score(values, id=f"{name}/v1") for name, values in zip(names, found.T, strict=True)}
 
 
@@ -106,6 +105,10 @@ def leakage(latent: Column, feature: Column, anything_on: np.ndarray) -> tuple[f
     return float(rate), float((latent.values[leaked] ** 2).sum() / power)
 
 
+Pair = tuple[Column, Column]
+"""A latent and its own feature."""
+
+
 class FeaturesOn:
     """Which features are on in each sample."""
 
@@ -115,24 +118,39 @@ class FeaturesOn:
         self.anything = np.diff(self.indicators.indptr) > 0
 
     def leaked(
-        self, latent: Column, own: Column
-    ) -> tuple[Float64[np.ndarray, " n_features"], Float64[np.ndarray, " n_features"]]:
-        """Mean activation of a latent over samples with each feature on and its own off, and how many these are."""
-        alone = ~np.isin(latent.samples, own.samples, assume_unique=True)
-        total = self.indicators[latent.samples[alone]].T @ latent.values[alone]
-        n = self.counts - np.asarray(self.indicators[own.samples].sum(axis=0)).ravel()
+        self, pairs: Sequence[Pair]
+    ) -> tuple[Float64[np.ndarray, "n_features n_pairs"], Float64[np.ndarray, "n_features n_pairs"]]:
+        """Mean activation of latents over samples with each feature on and their own off, and how many these are."""
+        total = self.sums([others_alone(latent, own) for latent, own in pairs])
+        n = self.counts[:, None] - self.sums(indicators_of([own for _, own in pairs]))
         return divide(total, n, otherwise=np.nan), n
 
+    def sums(self, columns: Sequence[Column]) -> Float64[np.ndarray, "n_features n_columns"]:
+        """Sum of each column over the samples with each feature on."""
+        table: np.ndarray = (self.indicators.T @ matrix_of(columns, self.indicators.shape[0])).toarray()
+        return table
 
-def own_mean(latent: Column, own: Column) -> float:
-    """Mean activation over samples with the own feature on; 0 where there is none."""
-    with_it = np.isin(latent.samples, own.samples, assume_unique=True)
-    return float(latent.values[with_it].sum() / max(len(own.samples), 1))
+
+def others_alone(latent: Column, own: Column) -> Column:
+    """A latent where its own feature is off."""
+    alone = ~shared_samples(latent, own)
+    return Column(latent.samples[alone], latent.values[alone])
 
 
-def strongest_share(latent: Column, feature: Column, on: FeaturesOn) -> float:
-    """The largest share that another feature has of a latent's response; NaN where none is on often enough."""
-    leaked, n = on.leaked(latent, feature)
-    judged, own = leaked[n >= ENOUGH_SAMPLES], own_mean(latent, feature)
-    strongest = max(float(judged.max()), 0.0) if len(judged) else float("nan")
-    return strongest / (strongest + own) if strongest + own > 0 else float("nan")
+def own_means(pairs: Sequence[Pair]) -> Float64[np.ndarray, " n_pairs"]:
+    """Mean activation of latents over samples with their own feature on; 0 where there is none."""
+    sums = [latent.values[shared_samples(latent, own)].sum() / max(len(own.samples), 1) for latent, own in pairs]
+    return np.array(sums, dtype=np.float64)
+
+
+def strongest_shares(pairs: Sequence[Pair], on: FeaturesOn) -> Float64[np.ndarray, " n_pairs"]:
+    """The largest share that another feature has of each latent's response; NaN where none is on often enough."""
+    shares = np.full(len(pairs), np.nan)
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some = pairs[start : start + PAIRS_AT_ONCE]
+        leaked, n = on.leaked(some)
+        judged = np.where(n >= ENOUGH_SAMPLES, leaked, -np.inf).max(axis=0, initial=-np.inf)
+        strongest, own = np.where(judged > -np.inf, judged.clip(min=0.0), np.nan), own_means(some)
+        response = (strongest + own).clip(min=0.0)
+        shares[start : start + PAIRS_AT_ONCE] = divide(strongest, response, otherwise=np.nan)
+    return shares

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float64
 
-from sae_toolkit.metrics.bootstrap import MIN_UNITS, N_RESAMPLES, numpy_generator
+from sae_toolkit.metrics.bootstrap import MIN_UNITS, N_RESAMPLES, divide, numpy_generator
 from sae_toolkit.metrics.score import Score
 
 LEVEL = (0.025, 0.975)
@@ -25,7 +25,7 @@ def rank_correlation(x: Sequence[int | float], y: Sequence[int | float], *, seed
     low = high = None
     if n >= MIN_UNITS and not np.isnan(value):
         rng = numpy_generator(seed, "rank correlation")
-        drawn = np.array([spearman(pairs[rng.integers(n, size=n)]) for _ in range(N_RESAMPLES)])
+        drawn = spearman_of_tables(pairs[rng.integers(n, size=(N_RESAMPLES, n))])
         low, high = (float(bound) for bound in np.quantile(drawn[~np.isnan(drawn)], LEVEL))
         low, high = min(low, value), max(high, value)
     return Score(value=value, low=low, high=high, n=n, id="rank_correlation/v1")
@@ -33,11 +33,16 @@ def rank_correlation(x: Sequence[int | float], y: Sequence[int | float], *, seed
 
 def spearman(pairs: Float64[np.ndarray, "n 2"]) -> float:
     """Pearson's correlation of mean ranks; NaN where a column is constant."""
+    return float(spearman_of_tables(pairs[None])[0])
+
+
+def spearman_of_tables(tables: Float64[np.ndarray, "n_tables n 2"]) -> Float64[np.ndarray, " n_tables"]:
+    """The same of many tables of pairs at once."""
     from scipy.stats import rankdata  # noqa: PLC0415  (slow import)
 
-    ranks = rankdata(pairs, axis=0) - (len(pairs) + 1) / 2
-    lengths = np.sqrt((ranks**2).sum(axis=0))
-    return float(ranks[:, 0] @ ranks[:, 1] / lengths.prod()) if lengths.all() else float("nan")
+    ranks = rankdata(tables, axis=1) - (tables.shape[1] + 1) / 2
+    lengths = np.sqrt((ranks**2).sum(axis=1))
+    return divide(ranks.prod(axis=2).sum(axis=1), lengths.prod(axis=1), otherwise=np.nan)
 
 
 def rank_correlations(

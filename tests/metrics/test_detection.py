@@ -6,7 +6,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 import sae_toolkit.metrics.co_firing as co_firing_file
 import sae_toolkit.metrics.detection as detection_file
 from sae_toolkit.activations.source import ActivationBatch
-from sae_toolkit.metrics.co_firing import Column
+from sae_toolkit.metrics.co_firing import Column, shared_samples
 from sae_toolkit.metrics.controls import FixedDictionary
 from sae_toolkit.metrics.detection import LatentDetection, Levels, pearson, tuned_f1
 from sae_toolkit.saes.base import SAEOutput
@@ -28,6 +28,14 @@ def pair():
 def column(dense):
     samples = np.flatnonzero(dense)
     return Column(samples, dense[samples])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [([0, 3, 4, 9], [3, 9, 12]), ([3, 12], [0, 3]), ([5], [5]), ([1, 2], []), ([], [2]), ([], [])]
+)
+def test_shared_samples_are_those_in_both(one, other):
+    columns = [Column(np.array(samples, dtype=np.int32), np.ones(len(samples))) for samples in (one, other)]
+    assert shared_samples(*columns).tolist() == [sample in other for sample in one]
 
 
 def test_auroc_is_sklearns_with_ties(pair):

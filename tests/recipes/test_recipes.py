@@ -20,6 +20,7 @@ SCORE_KEYS = {"name", "sae", "value", "low", "high", "floor", "ceiling", "n", "i
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_control_samples")
 @pytest.mark.parametrize("name", recipe_names())
 def test_smoke(name: str, tmp_path: Path) -> None:
     assert main(["verify", name, "--smoke", "--output", str(tmp_path)]) == 0

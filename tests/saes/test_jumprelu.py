@@ -117,7 +117,7 @@ def test_larger_coefficients_give_smaller_l0(variant: type[AbstractSAE], field: 
     l0s = []
     for coefficient in (0.1, 1.0, 4.0):
         sae = variant(small_config(variant, **{field: coefficient}))
-        train(sae, ToySource(), TrainConfig(n_samples=100_000, batch_size=200, preparation_samples=2000))
+        train(sae, ToySource(), TrainConfig(n_samples=60_000, batch_size=200, preparation_samples=2000))
         x = next(ToySource().stream(1000, seed=1, split="eval")).activations
         l0s.append(float((sae.encode(x) != 0).float().sum(1).mean()))
     assert all(denser > 1.1 * sparser for denser, sparser in pairwise(l0s)), l0s

@@ -6,6 +6,7 @@ its gradient: that of a group is the sum over all prefixes that hold it.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,29 @@ def nested_decode(
     latents: SparseRows, W_dec: Float[Tensor, "d_sae d_in"], ends: Sequence[int]
 ) -> Float[Tensor, "*batch n_prefixes d_in"]:
     """z[:end] @ W_dec[:end] for every end; they increase, and the last is d_sae. No bias is added."""
-    return sparse_decode(split_columns(latents, ends), W_dec).cumsum(-2)
+    sums: Tensor = RunningSums.apply(sparse_decode(split_columns(latents, ends), W_dec))  # type: ignore[no-untyped-call]
+    return sums
+
+
+class RunningSums(torch.autograd.Function):
+    """`groups.cumsum(-2)` for few groups of long vectors: sums of whole vectors, where `cumsum` goes number by number
+    and its gradient is turned round twice."""
+
+    @staticmethod
+    def forward(ctx: Any, groups: Tensor) -> Tensor:
+        del ctx
+        sums = groups.clone()
+        for i in range(1, sums.shape[-2]):
+            sums[..., i, :] += sums[..., i - 1, :]
+        return sums
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        del ctx
+        sums = grads[0].clone(memory_format=torch.contiguous_format)
+        for i in range(sums.shape[-2] - 1, 0, -1):
+            sums[..., i - 1, :] += sums[..., i, :]
+        return sums
 
 
 def split_columns(latents: SparseRows, ends: Sequence[int]) -> SparseRows:

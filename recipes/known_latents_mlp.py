@@ -1,7 +1,8 @@
 """What the last MLP of a transformer writes, on a language whose latents are known: which variables are found there.
 
 The same questions as `known_latents_residual`, at the output of the last MLP instead of the residual stream: what an
-MLP adds is not all that is known by then, so the supervised probe is the ceiling to read the scores against.
+MLP adds is not all that is known by then, so the supervised probe is the ceiling to read the scores against. Values
+are found better by k-means (F1 .76, probe .68) than by TopK with 2 or 4 active latents (.45, .35), all else by TopK.
 
 Replacing this output by its mean costs the model less than 0.05 nats, so "loss recovered" has no answer here.
 

@@ -114,7 +114,13 @@ def saes_by_place(
             raise ValueError(
                 f"score_with_controls: targets={dict(targets or {})} given, but {type(sae).__name__} {name!r} {does}."
             )
-        placed.setdefault(Place(read[name], predicted.get(name)), {})[name] = sae
+        place = Place(read[name], predicted.get(name))
+        if place.target is not None and sae.d_out != source.sites[place.target]:
+            raise ValueError(
+                f"score_with_controls: transcoder {name!r} predicts d_out={sae.d_out} numbers, but {place.target} is "
+                f"{source.sites[place.target]} wide. Give the target it was trained on."
+            )
+        placed.setdefault(place, {})[name] = sae
     return placed
 
 

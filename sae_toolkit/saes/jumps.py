@@ -83,7 +83,7 @@ def counted(
         near = (pre_acts.values - own).abs() < bandwidth / 2
         inside.index_add_(0, pre_acts.indices, near.to(bar.dtype))
         return (pre_acts.values > own).to(bar.dtype).sum() / pre_acts.n_rows, inside / pre_acts.n_rows
-    above, n_rows = bar.new_zeros((), dtype=torch.float64), pre_acts[..., 0].numel()
+    above, n_rows = bar.new_zeros(()), pre_acts[..., 0].numel()  # float64 is not everywhere
     for block in in_blocks(pre_acts):
         margins = block - bar
         inside += ones_inside(margins, within=bandwidth / 2).sum(0)

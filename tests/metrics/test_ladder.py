@@ -228,6 +228,7 @@ def test_a_crosscoder_has_controls_of_all_its_sites() -> None:
         (small_transcoder(), {}, "'a' predicts another site: say which"),
         (small_topk(6), {"a": "late"}, "'a' rebuilds what it reads: give it none"),
         (small_transcoder(), {"a": "lat"}, "Did you mean 'late'"),
+        (small_transcoder(), {"a": "early"}, "'a' predicts d_out=4 numbers, but early is 6 wide"),
     ],
 )
 def test_an_unclear_target_is_refused(sae: AbstractSAE, targets: dict[str, str], complaint: str) -> None:
